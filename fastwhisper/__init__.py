@@ -1,0 +1,38 @@
+"""fastwhisper: faster Whisper students by adaptive self-knowledge distillation, and speech for causal LLMs."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from .registration import register_auto_classes
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "FastWhisperConfig": "configuration.configuration_fastwhisper",
+    "FastWhisperForConditionalGeneration": "modeling.modeling_fastwhisper",
+    "ASKDTrainingArguments": "trainers.askd_config",
+    "ASKDTrainer": "trainers.askd_trainer",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+if TYPE_CHECKING:
+    from .configuration.configuration_fastwhisper import FastWhisperConfig as FastWhisperConfig
+    from .modeling.modeling_fastwhisper import (
+        FastWhisperForConditionalGeneration as FastWhisperForConditionalGeneration,
+    )
+    from .trainers.askd_config import ASKDTrainingArguments as ASKDTrainingArguments
+    from .trainers.askd_trainer import ASKDTrainer as ASKDTrainer
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'fastwhisper' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+register_auto_classes()

@@ -1,0 +1,225 @@
+"""FastWhisper: a Whisper student with fewer layers, built from any Whisper teacher.
+
+Module names and weights are Whisper's own, so that every engine that runs Whisper runs the student.
+"""
+
+import copy
+import os
+from importlib import metadata
+
+import torch
+from torch import nn
+from transformers import Cache, GenerationConfig, PreTrainedModel, WhisperForConditionalGeneration
+from transformers.modeling_outputs import Seq2SeqLMOutput
+from transformers.models.whisper.modeling_whisper import shift_tokens_right
+from transformers.utils import can_return_tuple
+
+from ..configuration.configuration_fastwhisper import FastWhisperConfig
+
+
+class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
+    r"""Whisper with a language modelling head, whose loss is right under gradient accumulation.
+
+    The only difference to the stock class in computation is the loss: with `num_items_in_batch` it is the sum over
+    target tokens divided by that number, so that `Seq2SeqTrainer` needs no correction of its own.
+    """
+
+    config_class = FastWhisperConfig
+    accepts_loss_kwargs = True
+
+    @classmethod
+    def from_teacher(
+        cls,
+        teacher: PreTrainedModel | str | os.PathLike,
+        decoder_layers: int = 4,
+        encoder_layers: int | None = None,
+        **kwargs,
+    ) -> "FastWhisperForConditionalGeneration":
+        r"""Build a student from maximally spaced layers of a Whisper teacher; everything else is copied.
+
+        The first and the last layer are always in; a single decoder layer is the last one of the teacher, which its
+        output head was trained on. With all layers kept the logits equal the teacher's.
+
+        Args:
+            teacher (`PreTrainedModel`, `str` or `os.PathLike`):
+                A Whisper model with a language modelling head, or the name or folder of one.
+            decoder_layers (`int`, *optional*, defaults to 4):
+                Decoder layers of the student.
+            encoder_layers (`int`, *optional*):
+                Encoder layers of the student; all of the teacher's by default.
+            kwargs:
+                Passed to `from_pretrained` where `teacher` is a name or folder, such as `revision` or `dtype`
+                (float32 unless given).
+
+        Raises:
+            ValueError: for a teacher that is no Whisper, and for layer counts that the teacher cannot give.
+
+        Source: Distil-Whisper (arXiv 2311.00430), section 3, for the maximally spaced initialisation.
+        """
+        if not isinstance(teacher, PreTrainedModel):
+            kwargs.setdefault("dtype", torch.float32)
+            teacher = _load_teacher(teacher, kwargs)
+        config = teacher.config
+        if config.model_type != "whisper" or not hasattr(teacher, "proj_out"):
+            raise ValueError(
+                f"the teacher must be a Whisper with a language modelling head; {type(teacher).__name__} "
+                f"(model_type {config.model_type!r}) is not one"
+            )
+        encoder_layers = config.encoder_layers if encoder_layers is None else encoder_layers
+        decoder_map = spaced_layers(config.decoder_layers, decoder_layers, "decoder")
+        encoder_map = spaced_layers(config.encoder_layers, encoder_layers, "encoder")
+
+        settings = {k: v for k, v in config.to_dict().items() if k not in ("architectures", "auto_map", "dtype")}
+        settings.update(
+            decoder_layers=decoder_layers,
+            encoder_layers=encoder_layers,
+            teacher=_public_name(config._name_or_path),
+            teacher_decoder_layers=config.decoder_layers,
+            teacher_encoder_layers=config.encoder_layers,
+            decoder_layer_map=decoder_map,
+            encoder_layer_map=encoder_map,
+            fastwhisper_version=_package_version(),
+        )
+        student = cls(FastWhisperConfig(**settings)).to(dtype=teacher.dtype, device=teacher.device)
+        student.load_state_dict(_selected_weights(teacher.state_dict(), decoder_map, encoder_map))
+        student.generation_config = _student_generation_config(teacher.generation_config, student.config)
+        return student.train(teacher.training)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_features: torch.Tensor | None = None,
+        attention_mask: torch.LongTensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.LongTensor | None = None,
+        encoder_outputs: tuple[tuple[torch.Tensor]] | None = None,
+        past_key_values: Cache | None = None,
+        decoder_inputs_embeds: tuple[torch.Tensor] | None = None,
+        decoder_position_ids: tuple[torch.LongTensor] | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> tuple[torch.Tensor] | Seq2SeqLMOutput:
+        r"""As [`WhisperForConditionalGeneration.forward`], with one more argument.
+
+        Args:
+            num_items_in_batch (`int` or `torch.Tensor`, *optional*):
+                Target tokens of the whole accumulated batch; the mean over the unmasked labels where it is `None`.
+        """
+        if labels is not None:
+            if labels.shape[1] > self.max_target_positions:
+                raise ValueError(
+                    f"Labels' sequence length {labels.shape[1]} cannot exceed the maximum allowed length of "
+                    f"{self.max_target_positions} tokens."
+                )
+            if decoder_input_ids is None and decoder_inputs_embeds is None:
+                decoder_input_ids = shift_tokens_right(
+                    labels, self.config.pad_token_id, self.config.decoder_start_token_id
+                )
+        outputs = super().forward(
+            input_features,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            encoder_outputs=encoder_outputs,
+            past_key_values=past_key_values,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            decoder_position_ids=decoder_position_ids,
+            use_cache=use_cache,
+            return_dict=True,
+            **kwargs,
+        )
+        if labels is not None:
+            outputs.loss = nn.functional.cross_entropy(
+                outputs.logits.flatten(0, 1),
+                labels.to(outputs.logits.device).flatten(),
+                reduction="mean" if num_items_in_batch is None else "sum",
+            )
+            if num_items_in_batch is not None:
+                outputs.loss = outputs.loss / num_items_in_batch
+        return outputs
+
+
+def spaced_layers(available: int, kept: int, part: str) -> list[int]:
+    """Indices of `kept` maximally spaced layers out of `available`, first and last in; the last one for `kept=1`.
+
+    Raises:
+        ValueError: where `kept` is not between 1 and `available`; names `part` and both numbers.
+    """
+    if not 1 <= kept <= available:
+        raise ValueError(
+            f"{part}_layers={kept} is impossible: the teacher has {available} {part} layers, "
+            f"so the student can keep 1 to {available}"
+        )
+    if kept == 1:
+        return [available - 1]
+    return [index * (available - 1) // (kept - 1) for index in range(kept)]
+
+
+def map_alignment_heads(
+    alignment_heads: list[list[int]] | None, decoder_layer_map: list[int], attention_heads: int
+) -> list[list[int]]:
+    """Alignment heads `[layer, head]` of a teacher as those of its student; all heads of the last half of the
+    student's decoder where none survives.
+    """
+    position = {layer: index for index, layer in enumerate(decoder_layer_map)}
+    mapped = [[position[layer], head] for layer, head in alignment_heads or [] if layer in position]
+    layers = len(decoder_layer_map)
+    return mapped or [[layer, head] for layer in range(layers // 2, layers) for head in range(attention_heads)]
+
+
+def _load_teacher(name: str | os.PathLike, kwargs: dict) -> PreTrainedModel:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(name, **{k: v for k, v in kwargs.items() if k != "dtype"})
+    if config.model_type != "whisper":
+        raise ValueError(f"the teacher must be a Whisper; {name} has model_type {config.model_type!r}")
+    return WhisperForConditionalGeneration.from_pretrained(name, **kwargs)
+
+
+def _public_name(name_or_path: str) -> str | None:
+    """A checkpoint's Hub name as it is, a local folder by its last component: no path of a machine in a config."""
+    return os.path.basename(os.path.normpath(name_or_path)) if os.path.isdir(name_or_path) else name_or_path or None
+
+
+def _package_version() -> str | None:
+    try:
+        return metadata.version("fastwhisper")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _selected_weights(
+    weights: dict[str, torch.Tensor], decoder_map: list[int], encoder_map: list[int]
+) -> dict[str, torch.Tensor]:
+    """The teacher's weights with the layers of the two maps alone, renumbered."""
+    selected = {name: weight for name, weight in weights.items() if ".layers." not in name}
+    for part, layer_map in (("decoder", decoder_map), ("encoder", encoder_map)):
+        for target, source in enumerate(layer_map):
+            prefix = f"model.{part}.layers.{source}."
+            selected.update(
+                (f"model.{part}.layers.{target}.{name.removeprefix(prefix)}", weight)
+                for name, weight in weights.items()
+                if name.startswith(prefix)
+            )
+    return selected
+
+
+def _student_generation_config(teacher: GenerationConfig, config: FastWhisperConfig) -> GenerationConfig:
+    """The teacher's generation config with what is wrong for a student mended."""
+    generation_config = copy.deepcopy(teacher)
+    heads = getattr(teacher, "alignment_heads", None)
+    generation_config.alignment_heads = map_alignment_heads(
+        heads, config.decoder_layer_map, config.decoder_attention_heads
+    )
+    generation_config.forced_decoder_ids = None
+    generation_config.num_beams = 1
+    generation_config.max_length = min(448, config.max_target_positions)
+    generation_config._from_model_config = False
+    # Left by an earlier speculative decoding, it would make a student stop after its first window.
+    generation_config.__dict__.pop("force_unique_generate_call", None)
+    return generation_config
+
+
+__all__ = ["FastWhisperForConditionalGeneration"]

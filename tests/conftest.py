@@ -1,0 +1,30 @@
+"""Fixtures that several rooms share."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+from fastwhisper.data.demo_tokenizer import build_demo_tokenizer
+
+from .tiny_models import tiny_whisper
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def demo_tokenizer():
+    """The small tokenizer of the demo: 850 ids, English, timestamps to 4 s."""
+    return build_demo_tokenizer()
+
+
+@pytest.fixture
+def teacher(demo_tokenizer):
+    """A random 2 + 4 layer Whisper with a 2 s window and the demo's vocabulary."""
+    return tiny_whisper(demo_tokenizer)
