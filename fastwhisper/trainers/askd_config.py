@@ -1,0 +1,20 @@
+"""Training arguments of the ASKD trainer."""
+
+from dataclasses import dataclass
+
+from transformers import Seq2SeqTrainingArguments
+
+from .askd_options import ASKDOptions
+
+
+@dataclass
+class ASKDTrainingArguments(Seq2SeqTrainingArguments, ASKDOptions):
+    r"""`Seq2SeqTrainingArguments` with the settings of [`ASKDOptions`].
+
+    Raises:
+        ValueError: for an ASKD setting outside its range, before anything is loaded.
+    """
+
+    def __post_init__(self) -> None:
+        ASKDOptions.__post_init__(self)
+        super().__post_init__()

@@ -1,0 +1,79 @@
+"""The settings of ASKD alone: what the command line's help shows without importing torch."""
+
+from dataclasses import dataclass, field
+
+from .askd_schedule import MODES, SCHEDULES
+
+SELF_TEACHERS = ("snapshot", "ema")
+
+
+@dataclass
+class ASKDOptions:
+    r"""Settings of adaptive self-knowledge distillation.
+
+    With r = global_step / max_steps, tau the temperature and N the target tokens of the whole batch, the loss is
+
+        [(1 - lambda - alpha) CE(labels, S) + lambda tau^2 KL(T_tau || S_tau) + alpha KL(S' || S)] / N
+
+    for student S, teacher T and self-teacher S'. The defaults are this project's, not the paper's (arXiv 2601.19919).
+
+    Args:
+        teacher_weight (`float`, *optional*, defaults to 0.8): lambda_0.
+        teacher_decay_end (`float`, *optional*, defaults to 0.7): rho.
+        schedule (`str`, *optional*, defaults to `"linear"`): `linear`, `cosine`, `constant` or `gap`.
+        mode (`str`, *optional*, defaults to `"sequential"`): `sequential` or `joint`.
+        self_weight (`float`, *optional*, defaults to 0.5): alpha_T.
+        self_teacher (`str`, *optional*, defaults to `"snapshot"`): `snapshot` or `ema`.
+        ema_decay (`float`, *optional*, defaults to 0.999): decay a step of the moving average.
+        temperature (`float`, *optional*, defaults to 1.0): tau.
+        token_gate (`bool`, *optional*, defaults to `False`): teacher term only where the teacher beats the student.
+        freeze_encoder (`bool`, *optional*, defaults to `True`): keep the encoder as it is.
+        gap_decay (`float`, *optional*, defaults to 0.95): decay a step of the running averages of schedule `gap`.
+        loss_chunk_size (`int`, *optional*, defaults to 256): target tokens whose vocabulary rows are alive at a time.
+
+    Raises:
+        ValueError: for a setting outside its range; names the setting, its value and the range.
+    """
+
+    teacher_weight: float = field(default=0.8, metadata={"help": "weight of the teacher at the start (lambda_0)"})
+    teacher_decay_end: float = field(
+        default=0.7, metadata={"help": "share of training at which the teacher's weight reaches 0 (rho)"}
+    )
+    schedule: str = field(
+        default="linear", metadata={"help": "how the teacher's weight falls: linear, cosine, constant or gap"}
+    )
+    mode: str = field(
+        default="sequential",
+        metadata={"help": "self-distillation after the teacher (sequential) or beside it (joint)"},
+    )
+    self_weight: float = field(default=0.5, metadata={"help": "weight of the self-teacher at the end (alpha_T)"})
+    self_teacher: str = field(
+        default="snapshot", metadata={"help": "snapshot (renewed every epoch) or ema (moving average)"}
+    )
+    ema_decay: float = field(default=0.999, metadata={"help": "decay a step of the self-teacher ema"})
+    temperature: float = field(default=1.0, metadata={"help": "softmax temperature of the teacher's term (tau)"})
+    token_gate: bool = field(
+        default=False, metadata={"help": "teacher's term only on tokens where its cross-entropy is the lower one"}
+    )
+    freeze_encoder: bool = field(
+        default=True,
+        metadata={"help": "freeze the encoder; one that equals the teacher's then runs once for both"},
+    )
+    gap_decay: float = field(default=0.95, metadata={"help": "decay a step of the running averages of schedule gap"})
+    loss_chunk_size: int = field(
+        default=256, metadata={"help": "target tokens whose rows over the vocabulary are in memory at a time"}
+    )
+
+    def __post_init__(self) -> None:
+        for name, choices in (("schedule", SCHEDULES), ("mode", MODES), ("self_teacher", SELF_TEACHERS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(choices)}")
+        for name in ("teacher_weight", "self_weight", "ema_decay", "gap_decay"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1]")
+        if not 0.0 < self.teacher_decay_end <= 1.0:
+            raise ValueError(f"teacher_decay_end={self.teacher_decay_end} must be in (0, 1]")
+        if not self.temperature > 0.0:
+            raise ValueError(f"temperature={self.temperature} must be above 0")
+        if self.loss_chunk_size < 1:
+            raise ValueError(f"loss_chunk_size={self.loss_chunk_size} must be at least 1")

@@ -1,0 +1,254 @@
+"""The ASKD trainer: `Seq2SeqTrainer` with a loss that leans on the teacher less and less, then on its own past."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, ProcessorMixin, Seq2SeqTrainer, TrainerCallback
+from transformers.models.whisper.modeling_whisper import shift_tokens_right
+
+from .askd_config import ASKDTrainingArguments
+from .askd_log import LossLog
+from .askd_loss import LossSums, LossWeights, askd_loss
+from .askd_models import SelfTeacher, check_teacher, encoder_is_frozen, predict, shares_encoder, whisper_of
+from .askd_schedule import gap_weight, self_weight_at, teacher_weight_at
+
+STATE_FILE = "askd_state.json"
+SELF_TEACHER_FILE = "self_teacher.safetensors"
+
+
+class ASKDTrainer(Seq2SeqTrainer):
+    r"""Trains a Whisper student with adaptive self-knowledge distillation; see [`ASKDOptions`] for the loss.
+
+    The loss is normalised by the target tokens of the whole batch: it is the same for 1 process x 8 samples,
+    accumulation 8 x 1 and 2 processes x 4. Logged beside `loss`: `ce`, `teacher_kl`, `self_kl` (nats per target
+    token), `teacher_weight`, `self_weight`, with which they recombine to `loss`; with the schedule `gap` also `gap`.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`): the student.
+        teacher_model (`PreTrainedModel`, *optional*): needed unless `teacher_weight` is 0. It runs in evaluation mode
+            without gradient, no longer than its weight is above 0, and then leaves the accelerator.
+        args (`ASKDTrainingArguments`): all settings.
+        teacher_processing_class (`ProcessorMixin`, *optional*): the teacher's processor; where it is given, sampling
+            rate and vocabulary are compared with those of `processing_class`.
+        kwargs: as for `Seq2SeqTrainer`. Batches are dicts of `input_features` (batch, mel, frames), `labels`
+            (batch, tokens; -100 masked), optionally `decoder_input_ids`, `decoder_attention_mask`, `attention_mask`.
+
+    Raises:
+        ValueError: for a teacher that does not fit the student, a missing teacher, a student whose output layer is
+            adapted by PEFT, label smoothing, or several GPUs in one process.
+    """
+
+    # `compute_loss` divides by the tokens of the whole accumulated batch itself.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | None = None,
+        teacher_model: PreTrainedModel | None = None,
+        args: ASKDTrainingArguments | None = None,
+        *,
+        teacher_processing_class: ProcessorMixin | None = None,
+        **kwargs,
+    ) -> None:
+        _check_arguments(model, teacher_model, args)
+        if args.freeze_encoder:
+            whisper_of(model).freeze_encoder()
+        self.teacher_model = teacher_model
+        self._encoder_is_frozen = encoder_is_frozen(model)
+        self._encoder_is_shared = False
+        if teacher_model is not None:
+            check_teacher(whisper_of(model), teacher_model, kwargs.get("processing_class"), teacher_processing_class)
+            self._encoder_is_shared = shares_encoder(model, teacher_model)
+            teacher_model.eval().requires_grad_(False)
+        super().__init__(model=model, args=args, **kwargs)
+        # Whatever the student's forward accepts, the Trainer must count the target tokens of a step.
+        self.model_accepts_loss_kwargs = True
+        self._loss_log = LossLog(self.args.device)
+        self._forget()
+        self.add_callback(_StepEvents(self))
+
+    def train(self, *args, **kwargs):
+        """As `Trainer.train`; every call starts its curriculum anew, unless it resumes from a checkpoint."""
+        self._forget()
+        return super().train(*args, **kwargs)
+
+    def _forget(self) -> None:
+        self.self_teacher: SelfTeacher | None = None
+        self.weights = LossWeights(0.0, 0.0)
+        self._weights_step = -1
+        self._teacher_done = self.teacher_model is None
+        self._running_ce: list[float] | None = None
+        if self.teacher_model is not None:
+            self._teacher_parts().to(self.args.device)
+
+    # ---- the loss of a micro-batch ----
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The ASKD loss in training; in evaluation the student's own cross-entropy."""
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs=return_outputs)
+        self._set_weights()
+        tokens = inputs["labels"].ne(-100).sum() if num_items_in_batch is None else num_items_in_batch
+        with self.accelerator.autocast():
+            sums = self._loss_sums(model, dict(inputs))
+        self._loss_log.add(sums, tokens)
+        loss = sums.loss / tokens
+        if self.args.average_tokens_across_devices:
+            # DistributedDataParallel averages the gradients of the processes, whose sum is wanted.
+            loss = loss * self.accelerator.num_processes
+        return (loss, {"loss": loss}) if return_outputs else loss
+
+    def _loss_sums(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> LossSums:
+        labels = inputs.pop("labels")
+        config = whisper_of(self.model).config
+        if labels.shape[1] > config.max_target_positions:
+            raise ValueError(
+                f"labels of {labels.shape[1]} tokens do not fit the decoder's {config.max_target_positions} positions"
+            )
+        if "decoder_input_ids" not in inputs:
+            inputs["decoder_input_ids"] = shift_tokens_right(
+                labels, config.pad_token_id, config.decoder_start_token_id
+            )
+        targets = labels.ne(-100)
+        heard = dict(inputs)
+        if self._encoder_is_frozen:
+            inputs["encoder_outputs"] = (self._encode(inputs),)
+        else:
+            heard["input_features"] = inputs["input_features"].clone()  # SpecAugment masks the student's in place
+        teacher = self_teacher = None
+        with torch.no_grad():
+            if self.weights.teacher_weight > 0.0:
+                its_inputs = _cast(inputs if self._encoder_is_shared else heard, self.teacher_model.dtype)
+                teacher = predict(self.teacher_model, self.teacher_model, its_inputs, targets)
+            if self.weights.self_weight > 0.0:
+                its_inputs = inputs if self._encoder_is_frozen else heard
+                self_teacher = predict(self.self_teacher.model, self.self_teacher.model, its_inputs, targets)
+        student = predict(model, self.model, inputs, targets)
+        return askd_loss(student, labels[targets], self.weights, teacher, self_teacher, self.args.loss_chunk_size)
+
+    @torch.no_grad()
+    def _encode(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Output of the frozen encoder, `(batch, frames, hidden)`, without dropout, after SpecAugment."""
+        whisper = whisper_of(self.model).model
+        features = whisper._mask_input_features(inputs["input_features"].clone(), inputs.get("attention_mask"))
+        return whisper.encoder.eval()(features).last_hidden_state
+
+    # ---- the curriculum ----
+
+    def _set_weights(self) -> None:
+        """Weights and self-teacher of the step under way."""
+        if self._weights_step == self.state.global_step:
+            return
+        self._weights_step = self.state.global_step
+        args = self.args
+        progress = self.state.global_step / max(self.state.max_steps, args.max_steps, 1)
+        bound = teacher_weight_at(progress, args.schedule, args.mode, args.teacher_weight, args.teacher_decay_end)
+        teacher_weight = 0.0 if self._teacher_done else bound
+        if args.schedule == "gap" and self._running_ce is not None:
+            teacher_weight = min(teacher_weight, gap_weight(bound, args.teacher_weight, *self._running_ce))
+        if teacher_weight == 0.0 and not self._teacher_done:
+            self._teacher_done = True
+            self._teacher_parts().to("cpu")
+        self_weight = self_weight_at(
+            progress, args.schedule, args.mode, args.self_weight, args.teacher_decay_end, teacher_weight
+        )
+        if self_weight > 0.0 and self.self_teacher is None:
+            self.self_teacher = SelfTeacher(self.model)
+        self.weights = LossWeights(teacher_weight, self_weight, args.temperature, args.token_gate)
+
+    def _teacher_parts(self) -> nn.Module:
+        """What of the teacher is run: without its encoder where the student's serves both."""
+        if not self._encoder_is_shared:
+            return self.teacher_model
+        return nn.ModuleList([self.teacher_model.model.decoder, self.teacher_model.get_output_embeddings()])
+
+    def _end_step(self) -> None:
+        step = self._loss_log.end_step(self.weights)
+        if self.args.schedule == "gap" and self.weights.teacher_weight > 0.0:
+            ce, _, _, teacher_ce = self._across_processes(step).tolist()
+            decay = self.args.gap_decay if self._running_ce is not None else 0.0
+            before = self._running_ce or [0.0, 0.0]
+            self._running_ce = [
+                decay * old + (1.0 - decay) * new for old, new in zip(before, (ce, teacher_ce), strict=True)
+            ]
+        if self.self_teacher is not None and self.args.self_teacher == "ema":
+            self.self_teacher.follow(self.model, self.args.ema_decay)
+
+    def _begin_epoch(self) -> None:
+        # Resuming within an epoch begins it again: only a whole number of epochs is a real beginning.
+        if self.self_teacher is not None and self.args.self_teacher == "snapshot" and self.state.epoch % 1.0 == 0.0:
+            self.self_teacher.follow(self.model, 0.0)
+
+    # ---- log and checkpoints ----
+
+    def _across_processes(self, sums: torch.Tensor) -> torch.Tensor:
+        """Per-token sums of all processes; their mean where each process divides by its own tokens."""
+        reduction = "sum" if self.args.average_tokens_across_devices else "mean"
+        return self.accelerator.reduce(sums.clone(), reduction)
+
+    def log(self, logs, start_time=None):
+        """As `Trainer.log`, with the parts of the loss."""
+        if "loss" in logs:
+            logs.update(self._loss_log.take(self._across_processes))
+            if self._running_ce is not None:
+                logs["gap"] = self._running_ce[0] - self._running_ce[1]
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, model, trial):
+        # Before the rest: a checkpoint with a trainer_state.json is then complete.
+        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            folder.mkdir(parents=True, exist_ok=True)
+            state = {"teacher_done": self._teacher_done, "running_ce": self._running_ce}
+            (folder / STATE_FILE).write_text(json.dumps(state))
+            if self.self_teacher is not None:
+                self.self_teacher.save(folder / SELF_TEACHER_FILE)
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        folder = Path(resume_from_checkpoint)
+        if not (folder / STATE_FILE).is_file():
+            raise ValueError(f"{folder} is no checkpoint of an ASKDTrainer: it has no {STATE_FILE}")
+        state = json.loads((folder / STATE_FILE).read_text())
+        self._teacher_done = state["teacher_done"]
+        self._running_ce = state["running_ce"]
+        if (folder / SELF_TEACHER_FILE).is_file():
+            self.self_teacher = SelfTeacher(self.model)
+            self.self_teacher.load(folder / SELF_TEACHER_FILE)
+
+
+class _StepEvents(TrainerCallback):
+    """Tells the trainer where steps end and epochs begin."""
+
+    def __init__(self, trainer: ASKDTrainer) -> None:
+        self._trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self._trainer._begin_epoch()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self._trainer._end_step()
+
+
+def _check_arguments(model, teacher_model, args) -> None:
+    if model is None or not isinstance(args, ASKDTrainingArguments):
+        raise ValueError("ASKDTrainer needs model= and args=ASKDTrainingArguments(...)")
+    if args.teacher_weight > 0.0 and teacher_model is None:
+        raise ValueError(f"teacher_weight={args.teacher_weight} needs a teacher_model; set it to 0 to go without")
+    if args.label_smoothing_factor:
+        raise ValueError("label_smoothing_factor is not part of the ASKD loss: set it to 0")
+    if args.n_gpu > 1:
+        raise ValueError(f"{args.n_gpu} GPUs in one process: start with `accelerate launch`, one process a GPU")
+    if not isinstance(whisper_of(model).get_output_embeddings(), nn.Linear):
+        raise ValueError("the student's output layer proj_out must be a plain layer: leave it out of the adapters")
+
+
+def _cast(inputs: dict, dtype: torch.dtype) -> dict:
+    """The inputs with floating tensors in `dtype`, for a teacher held in half precision."""
+    cast = {name: value.to(dtype) if name == "input_features" else value for name, value in inputs.items()}
+    if "encoder_outputs" in cast:
+        cast["encoder_outputs"] = (cast["encoder_outputs"][0].to(dtype),)
+    return cast
