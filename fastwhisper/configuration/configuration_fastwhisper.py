@@ -1,7 +1,13 @@
 """Configuration of FastWhisper: a Whisper configuration that remembers how its student was made."""
 
+import importlib
+import os
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import WhisperConfig
+
+INSTALLED_NAME = "fastwhisper.configuration.configuration_fastwhisper"
 
 
 @strict
@@ -32,6 +38,42 @@ class FastWhisperConfig(WhisperConfig):
     decoder_layer_map: list[int] | None = None
     encoder_layer_map: list[int] | None = None
     fastwhisper_version: str | None = None
+
+    def __post_init__(self, **kwargs):
+        kwargs.pop("attribute_map", None)
+        super().__post_init__(**kwargs)
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What `config.json` holds: the settings that differ from the defaults, and those for plain Whisper."""
+        settings = super().to_diff_dict()
+        return {**settings, **plain_whisper_settings()} if "auto_map" in settings else settings
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
+        """As [`PreTrainedConfig.save_pretrained`], with the code that the saved `auto_map` names beside it."""
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        write_own_code(save_directory)
+
+
+def plain_whisper_settings() -> dict[str, Any]:
+    """What the `config.json` of a folder with code says to those who know Whisper alone.
+
+    `architectures` is the name that vLLM looks for. The `attribute_map` is Whisper's, with `auto_map` kept under a
+    name that transformers never saves: a plain Whisper that is loaded from the folder reads it and saves no
+    `auto_map`, which would name code files that it does not save either.
+    """
+    return {
+        "architectures": ["WhisperForConditionalGeneration"],
+        "attribute_map": {**WhisperConfig.attribute_map, "auto_map": "ignore_keys_at_rope_validation"},
+    }
+
+
+def write_own_code(folder: str | os.PathLike) -> None:
+    """Write this package's code into a folder with a `config.json`; nothing where this file is remote code itself,
+    whose flat files transformers copies.
+    """
+    if __name__ == INSTALLED_NAME:
+        # By name and not by an import statement: this file must load where the package is not installed.
+        importlib.import_module("fastwhisper.hub_cards.remote_code").write_remote_code(folder)
 
 
 __all__ = ["FastWhisperConfig"]

@@ -14,7 +14,9 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 from transformers.utils import can_return_tuple
 
-from ..configuration.configuration_fastwhisper import FastWhisperConfig
+from ..configuration.configuration_fastwhisper import FastWhisperConfig, write_own_code
+
+NOT_INHERITED = ("architectures", "attribute_map", "auto_map", "dtype")
 
 
 class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
@@ -69,7 +71,7 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         decoder_map = spaced_layers(config.decoder_layers, decoder_layers, "decoder")
         encoder_map = spaced_layers(config.encoder_layers, encoder_layers, "encoder")
 
-        settings = {k: v for k, v in config.to_dict().items() if k not in ("architectures", "auto_map", "dtype")}
+        settings = {k: v for k, v in config.to_dict().items() if k not in NOT_INHERITED}
         settings.update(
             decoder_layers=decoder_layers,
             encoder_layers=encoder_layers,
@@ -84,6 +86,15 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         student.load_state_dict(_selected_weights(teacher.state_dict(), decoder_map, encoder_map))
         student.generation_config = _student_generation_config(teacher.generation_config, student.config)
         return student.train(teacher.training)
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, is_main_process: bool = True, push_to_hub: bool = False, **kwargs
+    ) -> None:
+        """As [`PreTrainedModel.save_pretrained`]; the folder also holds the code that loads it without the package."""
+        super().save_pretrained(save_directory, is_main_process=is_main_process, push_to_hub=push_to_hub, **kwargs)
+        # Not left to the config alone: it may be remote code, while this class is the installed one.
+        if is_main_process and os.path.isfile(os.path.join(save_directory, "config.json")):
+            write_own_code(save_directory)
 
     @can_return_tuple
     def forward(

@@ -1,0 +1,68 @@
+"""A complete Hub folder: what transformers, older releases of it, faster-whisper and vLLM read, in one flat place."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .remote_code import write_remote_code, write_whole
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+
+def export_folder(model: "PreTrainedModel", processor: "ProcessorMixin", folder: str | os.PathLike) -> Path:
+    """Save a model and its processor as a folder that is ready for the Hub but for its card.
+
+    Returns:
+        The folder.
+    """
+    model.save_pretrained(folder)
+    return complete_hub_folder(folder, processor)
+
+
+def complete_hub_folder(folder: str | os.PathLike, processor: "ProcessorMixin | None" = None) -> Path:
+    """Add what a folder with saved weights lacks: code, both processor files, the normaliser's map.
+
+    Args:
+        folder (`str` or `os.PathLike`): Holds `config.json`, safetensors and `generation_config.json`.
+        processor (`ProcessorMixin`, *optional*): Saved into the folder; the folder's own where it is `None`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: where the folder lacks weights, a config, a generation config or a processor.
+    """
+    folder = Path(folder)
+    _check_saved(folder)
+    if processor is None:
+        processor = _own_processor(folder)
+    else:
+        processor.save_pretrained(folder)
+    # transformers v5 writes processor_config.json alone; older releases, faster-whisper and vLLM read this file.
+    processor.feature_extractor.save_pretrained(folder)
+    spelling = getattr(processor.tokenizer, "english_spelling_normalizer", None)
+    if spelling:
+        write_whole(folder / "normalizer.json", json.dumps(spelling, indent=1, ensure_ascii=False) + "\n")
+    write_remote_code(folder)
+    return folder
+
+
+def _check_saved(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
+    for name in ("config.json", "generation_config.json"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} has no {name}: save a model into it with save_pretrained first")
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"{folder} has no safetensors weights: save a model into it with save_pretrained first")
+
+
+def _own_processor(folder: Path) -> "ProcessorMixin":
+    from transformers import AutoProcessor
+
+    if not any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
+        raise InputError(f"{folder} has no processor: give the one that the model was trained with")
+    return AutoProcessor.from_pretrained(folder)
