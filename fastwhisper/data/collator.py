@@ -1,0 +1,172 @@
+"""From rows of audio and text to the batches that Whisper is trained on."""
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import WhisperProcessor
+
+from ..errors import InputError
+from .audio import SAMPLING_RATE, describe_audio, load_audio
+from .filtering import WINDOW_TOLERANCE_SECONDS
+from .label_encoding import LabelEncoder
+
+IGNORED = -100
+
+
+@dataclass
+class SpeechCollator:
+    r"""Collates rows with `audio` and `text` to `input_features`, `labels` and, with prompts, `decoder_input_ids`.
+
+    Labels are what `WhisperTokenizer` makes of the text, without the first start token, which is input alone:
+    language, task and `<|notimestamps|>` are learnt, as OpenAI's Whisper learns them. Rows that already hold
+    `input_features` or `labels` (and `decoder_input_ids`) are only padded. SpecAugment is up to the model.
+
+    Whether a row gets its timestamps or its prompt is drawn from the seed and the row alone: any order, any number of
+    processes and a resumed run draw the same.
+
+    Args:
+        processor (`WhisperProcessor`):
+            Its window, mel bins and tokenizer.
+        language (`str`, *optional*):
+            Code or English name, for rows without a `language` of their own; the tokenizer's own setting by default.
+        task (`str`, *optional*):
+            `transcribe` or `translate`; the tokenizer's own setting by default.
+        timestamp_probability (`float`, *optional*, defaults to 0.0):
+            Share of the rows with `timestamped_text` (or `whisper_transcript`) that are trained with it.
+        prompt_probability (`float`, *optional*, defaults to 0.0):
+            Share of the rows with `previous_text` that have it as their prompt, at most half of the decoder long.
+        max_target_positions (`int`, *optional*, defaults to 448):
+            Tokens that the decoder takes.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the draws.
+    """
+
+    processor: WhisperProcessor
+    language: str | None = None
+    task: str | None = None
+    timestamp_probability: float = 0.0
+    prompt_probability: float = 0.0
+    max_target_positions: int = 448
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        shares = {
+            "timestamp_probability": self.timestamp_probability,
+            "prompt_probability": self.prompt_probability,
+        }
+        for name, share in shares.items():
+            if not 0.0 <= share <= 1.0:
+                raise InputError(f"{name}={share} is no probability: it must be from 0 to 1")
+        self._encoder = LabelEncoder(self.processor.tokenizer, self.language, self.task)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Collate rows.
+
+        Returns:
+            `dict[str, torch.Tensor]`: `input_features` (batch, mel, frames) float32; `labels` (batch, tokens) int64,
+            padding and prompt -100; where prompts are used `decoder_input_ids` (batch, tokens) int64.
+
+        Raises:
+            InputError: for audio that cannot be read, is empty or over the window, and labels over the decoder's
+                limit; it names the file.
+        """
+        inputs, labels = zip(*(self._decoder_sequences(row) for row in rows), strict=True)
+        batch = {
+            "input_features": self._input_features(rows),
+            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+        }
+        if self.prompt_probability > 0 or any(row.get("decoder_input_ids") is not None for row in rows):
+            pad = self.processor.tokenizer.pad_token_id
+            batch["decoder_input_ids"] = pad_sequence(inputs, batch_first=True, padding_value=pad)
+        return batch
+
+    def _input_features(self, rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+        """Log-mel features (batch, mel, frames) of the processor's window."""
+        features: dict[int, torch.Tensor] = {}
+        samples: dict[int, np.ndarray] = {}
+        for index, row in enumerate(rows):
+            if row.get("input_features") is None:
+                samples[index] = self._samples(row)
+            else:
+                features[index] = torch.as_tensor(np.asarray(row["input_features"], dtype=np.float32))
+        if samples:
+            extracted = self.processor.feature_extractor(
+                list(samples.values()), sampling_rate=SAMPLING_RATE, return_tensors="pt"
+            ).input_features
+            features.update(zip(samples, extracted, strict=True))
+        return torch.stack([features[index] for index in range(len(rows))])
+
+    def _samples(self, row: Mapping[str, Any]) -> np.ndarray:
+        samples = load_audio(row["audio"])
+        window = self.processor.feature_extractor.chunk_length
+        seconds = samples.size / SAMPLING_RATE
+        if seconds > window + WINDOW_TOLERANCE_SECONDS:
+            raise InputError(
+                f"{describe_audio(row['audio'])} is {seconds:.1f} s long and the window {window} s; "
+                "drop_unusable_rows leaves such rows out"
+            )
+        return samples
+
+    def _decoder_sequences(self, row: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decoder input ids and labels of a row, equally long."""
+        if row.get("labels") is None:
+            inputs, labels = self._encode(row)
+        else:
+            labels = [int(label) for label in row["labels"]]
+            inputs = row.get("decoder_input_ids") or self._shifted(labels)
+        if len(labels) > self.max_target_positions:
+            raise InputError(
+                f"{_describe_row(row)} has {len(labels)} label tokens and the decoder takes "
+                f"{self.max_target_positions}; drop_unusable_rows leaves such rows out"
+            )
+        return torch.tensor(inputs), torch.tensor(labels)
+
+    def _encode(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+        if row.get("text") is None:
+            raise InputError(f"{_describe_row(row)} has no text; drop_unusable_rows leaves such rows out")
+        draws = self._draws(row)
+        timestamps = draws.random() < self.timestamp_probability
+        prompted = draws.random() < self.prompt_probability
+        tokens = self._encoder.tokens(row, timestamps)
+        prompt: list[int] = []
+        if prompted and row.get("previous_text"):
+            room = self.max_target_positions + 1 - len(tokens)
+            prompt = self._encoder.prompt(row["previous_text"], min(self.max_target_positions // 2, room))
+        # The prompt is context: neither it nor the start token after it is learnt.
+        return [*prompt, *tokens[:-1]], [*[IGNORED] * len(prompt), *tokens[1:]]
+
+    def _shifted(self, labels: list[int]) -> list[int]:
+        """Decoder input ids of labels, as Whisper derives them."""
+        tokenizer = self.processor.tokenizer
+        start = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+        return [start, *(tokenizer.pad_token_id if label == IGNORED else label for label in labels[:-1])]
+
+    def _draws(self, row: Mapping[str, Any]) -> random.Random:
+        digest = hashlib.blake2b(f"{self.seed}\n{row['text']}\n{row.get('previous_text')}\n".encode())
+        digest.update(_fingerprint(row.get("audio")))
+        return random.Random(digest.digest())
+
+
+def _fingerprint(audio: Any) -> bytes:
+    """What tells rows with the same text apart, and is the same wherever the dataset lies."""
+    if isinstance(audio, Mapping):
+        if audio.get("path"):
+            return PurePath(audio["path"]).name.encode()
+        if audio.get("bytes"):
+            return audio["bytes"]
+        return np.asarray(audio.get("array", ()), dtype=np.float32).tobytes()
+    if isinstance(audio, str | PurePath):
+        return PurePath(audio).name.encode()
+    return audio if isinstance(audio, bytes) else b""
+
+
+def _describe_row(row: Mapping[str, Any]) -> str:
+    audio = describe_audio(row["audio"]) if row.get("audio") is not None else "a row"
+    return f"{audio} ({row['text'][:40]!r})" if row.get("text") else audio

@@ -1,0 +1,43 @@
+"""Small audio files for tests."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+
+def tone(seconds: float = 0.5, sampling_rate: int = 16_000, frequency: float = 440.0) -> np.ndarray:
+    """A sine of half amplitude: float32 of shape (samples,)."""
+    times = np.arange(round(seconds * sampling_rate)) / sampling_rate
+    return (0.5 * np.sin(2 * np.pi * frequency * times)).astype(np.float32)
+
+
+def write_tone(path: Path, seconds: float = 0.5, sampling_rate: int = 16_000, frequency: float = 440.0) -> str:
+    soundfile.write(path, tone(seconds, sampling_rate, frequency), sampling_rate)
+    return str(path)
+
+
+def write_nan(path: Path) -> str:
+    """A float WAV file with one sample that is not a number."""
+    samples = tone()
+    samples[100] = np.nan
+    soundfile.write(path, samples, 16_000, subtype="FLOAT")
+    return str(path)
+
+
+def write_noise_bytes(path: Path) -> str:
+    """A file that is no audio at all."""
+    path.write_bytes(b"this is not audio" * 10)
+    return str(path)
+
+
+def write_speech_folder(folder: Path, seconds: list[float], texts: list[str | None] | None = None) -> Path:
+    """A folder with metadata.csv and one tone a row, each of its own frequency."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = texts or [f"sentence {index}" for index in range(len(seconds))]
+    lines = ["file_name,text,speaker"]
+    for index, (length, text) in enumerate(zip(seconds, texts, strict=True)):
+        write_tone(folder / f"{index}.wav", length, frequency=200 + 50 * index)
+        lines.append(f"{index}.wav,{text or ''},speaker {index % 2}")
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return folder
