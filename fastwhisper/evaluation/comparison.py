@@ -1,0 +1,277 @@
+"""One model measured, or several side by side on the same audio: error rates, speed, memory."""
+
+import json
+import platform
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+import transformers
+from datasets import Dataset, IterableDataset
+from rich.console import Console
+from rich.progress import Progress
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+from .. import __version__
+from ..data.audio import load_audio
+from ..errors import InputError
+from .generation import SAMPLING_RATE, GenerationOptions, check_prompt, generate_transcripts, spoken_language
+from .measurement import ForwardClock, Timing, hardware, parameter_count, peak_memory
+from .metrics import character_error_rate, count_errors, word_error_rate
+from .normalizers import normalizer_name, text_normalizer
+from .writing import write_whole
+
+Contestant: TypeAlias = tuple[str, WhisperForConditionalGeneration, WhisperProcessor]
+
+
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """How models are compared.
+
+    Args:
+        generation (`GenerationOptions`): language, task, beams, batch size and seed, the same for every model.
+        repeats (`int`, *optional*, defaults to 1): runs of each batch by each model; the median time counts.
+        dataset (`dict`, *optional*): `name`, `config` and `split` of the data, for the report.
+        command (`str`, *optional*): for the report; the command line of this process by default.
+        show_progress (`bool`, *optional*, defaults to `True`): a progress bar on standard error.
+    """
+
+    generation: GenerationOptions = field(default_factory=GenerationOptions)
+    repeats: int = 1
+    dataset: dict[str, str | None] = field(default_factory=dict)
+    command: str | None = None
+    show_progress: bool = True
+
+
+@dataclass
+class _Run:
+    """What one model has done so far; `batches` holds the median timing of each batch."""
+
+    hypotheses: list[str] = field(default_factory=list)
+    batches: list[Timing] = field(default_factory=list)
+
+    def seconds(self, part: str) -> float:
+        return sum(getattr(timing, part) for timing in self.batches)
+
+
+@dataclass
+class _Rows:
+    """References and seconds of audio of the rows so far, and the batch with the most audio."""
+
+    references: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    longest: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, clips: list[np.ndarray], references: list[str]) -> None:
+        self.references += references
+        self.seconds += _samples(clips) / SAMPLING_RATE
+        if _samples(clips) > _samples(self.longest):
+            self.longest = clips
+
+
+def compare_models(
+    models: Sequence[Contestant],
+    dataset: Dataset | IterableDataset,
+    settings: ComparisonSettings | None = None,
+    predictions: Path | None = None,
+) -> dict[str, Any]:
+    """Measure models on every row of a dataset, batch by batch in turn, each batch by every model.
+
+    The models warm up on the first batch, which is not timed, and take turns in going first. Decoding of audio files
+    is not timed; features are.
+
+    Args:
+        models (`Sequence[tuple[str, WhisperForConditionalGeneration, WhisperProcessor]]`):
+            Name, model and processor; `speed_ratio` is seconds of the second over seconds of the first.
+        dataset (`Dataset` or `IterableDataset`): columns `audio` (anything that `load_audio` reads) and `text`.
+        settings (`ComparisonSettings`, *optional*): generation, repeats, names for the report.
+        predictions (`Path`, *optional*): a JSON Lines file to write: reference and hypotheses of each row.
+
+    Returns:
+        `dict`: the report, ready for JSON; rates are fractions, times seconds, sizes bytes.
+
+    Raises:
+        InputError: for an unreadable row (it names the file), an empty dataset, a language that a model does not know.
+    """
+    settings = settings or ComparisonSettings()
+    options = settings.generation
+    for _, model, _ in models:
+        check_prompt(model.generation_config, options.language, options.task)
+    runs, rows = [_Run() for _ in models], _Rows()
+    total = len(dataset) if isinstance(dataset, Dataset) else None
+    with Progress(console=Console(stderr=True), transient=True, disable=not settings.show_progress) as progress:
+        bar = progress.add_task("evaluate", total=total)
+        for clips, references in _batches(dataset, options.batch_size):
+            if not rows.references:
+                for _, model, processor in models:
+                    generate_transcripts(model, processor, clips, options)
+            _run_batch(models, runs, clips, settings, first=len(runs[0].batches))
+            rows.add(clips, references)
+            progress.advance(bar, len(clips))
+        if not rows.references:
+            raise InputError("the dataset has no rows to evaluate on")
+        memory = [_memory(contestant, rows.longest, options) for contestant in models]
+    language = _language(models, options)
+    if predictions is not None:
+        _write_predictions(predictions, [name for name, _, _ in models], rows.references, runs)
+    return _report(models, runs, rows, memory, language, settings)
+
+
+def _batches(dataset: Dataset | IterableDataset, size: int) -> Iterator[tuple[list[np.ndarray], list[str]]]:
+    clips: list[np.ndarray] = []
+    references: list[str] = []
+    for row in dataset:
+        clips.append(load_audio(row["audio"]))
+        references.append(row["text"])
+        if len(clips) == size:
+            yield clips, references
+            clips, references = [], []
+    if clips:
+        yield clips, references
+
+
+def _run_batch(
+    models: Sequence[Contestant], runs: list[_Run], clips: list[np.ndarray], settings: ComparisonSettings, first: int
+) -> None:
+    """Each model once per repeat; who goes first changes with every batch and repeat, as caches favour the second."""
+    timings: list[list[Timing]] = [[] for _ in models]
+    texts: list[list[str]] = [[] for _ in models]
+    for repeat in range(settings.repeats):
+        for turn in range(len(models)):
+            index = (turn + first + repeat) % len(models)
+            _, model, processor = models[index]
+            with ForwardClock(model) as clock:
+                transcripts = generate_transcripts(model, processor, clips, settings.generation)
+            timings[index].append(clock.timing)
+            texts[index] = [transcript.text for transcript in transcripts]
+    for run, batch_timings, batch_texts in zip(runs, timings, texts, strict=True):
+        run.batches.append(sorted(batch_timings, key=lambda timing: timing.total)[(len(batch_timings) - 1) // 2])
+        run.hypotheses += batch_texts
+
+
+def _memory(contestant: Contestant, clips: list[np.ndarray], options: GenerationOptions) -> int:
+    _, model, processor = contestant
+    return peak_memory(model, lambda: generate_transcripts(model, processor, clips, options))
+
+
+def _language(models: Sequence[Contestant], options: GenerationOptions) -> str | None:
+    """The language that all models write, `None` where one has to hear it."""
+    languages = {spoken_language(model.generation_config, options.language) for _, model, _ in models}
+    return languages.pop() if len(languages) == 1 else None
+
+
+def _report(
+    models: Sequence[Contestant],
+    runs: list[_Run],
+    rows: _Rows,
+    memory: list[int],
+    language: str | None,
+    settings: ComparisonSettings,
+) -> dict[str, Any]:
+    options = settings.generation
+    english = "en" if options.task == "translate" else language
+    tokenizers = [processor.tokenizer for _, _, processor in models]
+    tokenizer = next((each for each in tokenizers if each.english_spelling_normalizer), None)
+    normalize = text_normalizer(english, tokenizer)
+    references = [normalize(reference) for reference in rows.references]
+    device = models[0][1].device
+    seconds = [run.seconds("total") for run in runs]
+    return {
+        "command": settings.command if settings.command is not None else " ".join(sys.argv),
+        "seed": options.seed,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "fastwhisper": __version__,
+        },
+        "hardware": hardware(device),
+        "settings": {
+            "batch_size": options.batch_size,
+            "num_beams": options.num_beams,
+            "dtype": str(models[0][1].dtype).removeprefix("torch."),
+            "language": options.language,
+            "task": options.task,
+            "normalizer": normalizer_name(english, tokenizer),
+            "repeats": settings.repeats,
+        },
+        "dataset": {
+            "name": settings.dataset.get("name"),
+            "config": settings.dataset.get("config"),
+            "split": settings.dataset.get("split"),
+            "rows": len(references),
+            "empty_references": references.count(""),
+            "audio_seconds": rows.seconds,
+            "language": language,
+        },
+        "models": [
+            {
+                "name": name,
+                "role": _role(model, [other for _, other, _ in models]),
+                "parameters": parameter_count(model),
+                **_rates(references, [normalize(hypothesis) for hypothesis in run.hypotheses]),
+                **_speed(run, rows.seconds),
+                "peak_memory_bytes": peak,
+            }
+            for (name, model, _), run, peak in zip(models, runs, memory, strict=True)
+        ],
+        "speed_ratio": seconds[1] / seconds[0] if len(seconds) == 2 else None,
+        "speed_ratio_median": _median_ratio(runs) if len(runs) == 2 else None,
+    }
+
+
+def _rates(references: list[str], hypotheses: list[str]) -> dict[str, Any]:
+    counts = count_errors(references, hypotheses)
+    return {
+        "wer": word_error_rate(references, hypotheses),
+        "cer": character_error_rate(references, hypotheses),
+        **{name: count for name, count in asdict(counts).items() if name != "hits"},
+        "words": counts.words,
+    }
+
+
+def _speed(run: _Run, audio_seconds: float) -> dict[str, float]:
+    seconds = run.seconds("total")
+    return {
+        "real_time_factor": seconds / audio_seconds,
+        "speed": audio_seconds / seconds,
+        "seconds": seconds,
+        "encoder_seconds": run.seconds("encoder"),
+        "decoder_seconds": run.seconds("decoder"),
+    }
+
+
+def _median_ratio(runs: list[_Run]) -> float:
+    """Seconds of the second model over those of the first, the median over batches: a hiccup in one weighs little."""
+    pairs = zip(runs[0].batches, runs[1].batches, strict=True)
+    return statistics.median(second.total / first.total for first, second in pairs)
+
+
+def _role(model: WhisperForConditionalGeneration, models: list[WhisperForConditionalGeneration]) -> str:
+    """`student` by its own record, `teacher` where a student in the comparison records its number of layers."""
+    if _recorded_layers(model) is not None:
+        return "student"
+    layers = (model.config.decoder_layers, model.config.encoder_layers)
+    return "teacher" if layers in [_recorded_layers(other) for other in models] else "model"
+
+
+def _recorded_layers(model: WhisperForConditionalGeneration) -> tuple[int, int] | None:
+    decoder_layers = getattr(model.config, "teacher_decoder_layers", None)
+    return None if decoder_layers is None else (decoder_layers, model.config.teacher_encoder_layers)
+
+
+def _write_predictions(path: Path, names: list[str], references: list[str], runs: list[_Run]) -> None:
+    lines = []
+    for index, reference in enumerate(references):
+        hypotheses = {name: run.hypotheses[index] for name, run in zip(names, runs, strict=True)}
+        lines.append(json.dumps({"row": index, "reference": reference, "hypotheses": hypotheses}, ensure_ascii=False))
+    write_whole(path, "".join(f"{line}\n" for line in lines))
+
+
+def _samples(clips: list[np.ndarray]) -> int:
+    return sum(len(clip) for clip in clips)
