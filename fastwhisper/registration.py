@@ -1,7 +1,8 @@
 """Registers the classes of this package with transformers' AutoClasses, once transformers itself is imported.
 
 `import fastwhisper` stays light (`fastwhisper --help` answers at once): a registration waits until the module of
-transformers with its AutoClass is there and no import of transformers is still under way, whoever started it.
+transformers with its AutoClass is there and no import of transformers or of this package is still under way, whoever
+started it.
 """
 
 import importlib.util
@@ -27,14 +28,17 @@ _PENDING: dict[str, Callable[[], None]] = {
 
 
 class _TransformersImports(MetaPathFinder):
-    """Watches the imports of transformers and registers when the outermost one is done."""
+    """Watches the imports of transformers and of this package and registers when the outermost one is done.
+
+    Of this package too: its modules import transformers, and half of one cannot be registered.
+    """
 
     def __init__(self) -> None:
         self._depth = 0
         self._finding = False
 
     def find_spec(self, fullname, path=None, target=None):
-        if self._finding or fullname.partition(".")[0] != "transformers":
+        if self._finding or fullname.partition(".")[0] not in ("transformers", __package__):
             return None
         self._finding = True
         try:
@@ -54,7 +58,7 @@ class _TransformersImports(MetaPathFinder):
             if self._depth == 0:
                 self._register()
 
-        spec.loader.exec_module = execute_and_register
+        spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
         return spec
 
     def _register(self) -> None:

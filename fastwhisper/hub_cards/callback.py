@@ -1,0 +1,144 @@
+"""Gathers what a model card needs while a Trainer runs."""
+
+import os
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import EntryNotFoundError
+from transformers import (
+    PreTrainedModel,
+    SchedulerType,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from ..trainers.askd_options import ASKDOptions
+from .card import write_card
+from .card_facts import ASKD_NAMES
+from .curves import plot_curves
+from .export import complete_hub_folder
+from .facts import CURVES_FILE, RUN_FILE, public_name, write_facts
+
+VERSIONS = ("fastwhisper", "transformers", "torch", "datasets", "accelerate", "peft")
+
+
+class FastWhisperCardCallback(TrainerCallback):
+    r"""Records a run for its model card, and makes every checkpoint a folder that is ready for the Hub.
+
+    Args:
+        teacher (`PreTrainedModel`, *optional*): The teacher; it is counted, not kept.
+        datasets (`Sequence[str]`, *optional*): Names of the training data: on the Hub, or of local folders.
+        language (`str`, *optional*): Language of the training data.
+        teacher_license (`str`, *optional*):
+            Licence of the teacher, such as `apache-2.0`; by default what the card of the teacher says, where that
+            can be read.
+        limits (`Sequence[str]`, *optional*): Sentences for the card's section on limits.
+    """
+
+    def __init__(
+        self,
+        teacher: PreTrainedModel | None = None,
+        datasets: Sequence[str] = (),
+        language: str | None = None,
+        teacher_license: str | None = None,
+        limits: Sequence[str] = (),
+    ) -> None:
+        self.facts: dict[str, Any] = {
+            "teacher": _teacher_facts(teacher, teacher_license),
+            "datasets": [public_name(name) for name in datasets],
+            "language": language,
+            "limits": list(limits),
+            "versions": {name: version for name in VERSIONS if (version := _version(name))},
+        }
+        self.log_history: list[dict[str, Any]] = []
+
+    def write(self, folder: str | os.PathLike) -> Path | None:
+        """Write the record and the curves of the run into a folder, and the card where it holds a model.
+
+        Returns:
+            The path of the card, or None where the folder has no `config.json`.
+
+        Raises:
+            InputError: where the folder's README.md was written by hand.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_facts(folder / RUN_FILE, self.facts)
+        plot_curves(self.log_history, folder / CURVES_FILE)
+        return write_card(folder) if (folder / "config.json").is_file() else None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self._record(args, state)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, processing_class=None, **kwargs
+    ) -> None:
+        folder = _output(args) / f"checkpoint-{state.global_step}"
+        self._record(args, state)
+        # A LoRA checkpoint holds an adapter and no config.json: it is no folder of a model.
+        if state.is_world_process_zero and (folder / "config.json").is_file():
+            complete_hub_folder(folder, processing_class)
+            self.write(folder)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self._record(args, state)
+        if state.is_world_process_zero:
+            self.write(_output(args))
+
+    def _record(self, args: TrainingArguments, state: TrainerState) -> None:
+        self.log_history = state.log_history
+        if isinstance(args, ASKDOptions):
+            self.facts["askd"] = {name: getattr(args, name) for name in ASKD_NAMES}
+        self.facts["training"] = {
+            "steps": state.global_step,
+            "epochs": None if state.epoch is None else round(state.epoch, 2),
+            "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            "learning_rate": args.learning_rate,
+            "lr_scheduler_type": str(SchedulerType(args.lr_scheduler_type).value),
+            "warmup_steps": args.get_warmup_steps(state.max_steps),
+            "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+            "seed": args.seed,
+            "seconds": next((row["train_runtime"] for row in state.log_history if "train_runtime" in row), None),
+        }
+
+
+def _output(args: TrainingArguments) -> Path:
+    return Path(args.output_dir or ".")
+
+
+def _teacher_facts(teacher: PreTrainedModel | None, teacher_license: str | None) -> dict[str, Any]:
+    if teacher is None:
+        return {"license": teacher_license}
+    name = teacher.config._name_or_path
+    return {
+        "name": public_name(name) if name else None,
+        "parameters": teacher.num_parameters(),
+        "license": teacher_license or _license_in_card(name),
+    }
+
+
+def _license_in_card(name: str) -> str | None:
+    """The licence that the card of a Hub repository or a local folder names; None where no card can be read."""
+    if not name or (os.path.isdir(name) and not os.path.isfile(os.path.join(name, "README.md"))):
+        return None
+    path = os.path.join(name, "README.md") if os.path.isdir(name) else name
+    try:
+        named = ModelCard.load(path, ignore_metadata_errors=True).data.get("license")
+    except (EntryNotFoundError, OSError, ValueError):
+        return None
+    return named if isinstance(named, str) else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+__all__ = ["FastWhisperCardCallback"]

@@ -1,0 +1,217 @@
+"""From recorded facts to the words and tables of a card; what was not measured gives nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .facts import CURVES_FILE, count_parameters, hub_name
+
+ASKD_NAMES = {
+    "teacher_weight": "weight of the teacher at the start, λ₀",
+    "teacher_decay_end": "share of training at which it reaches 0, ρ",
+    "schedule": "schedule of the teacher's weight",
+    "mode": "self-distillation after the teacher (sequential) or beside it (joint)",
+    "self_weight": "weight of the self-teacher at the end, α_T",
+    "self_teacher": "self-teacher",
+    "ema_decay": "decay a step of the moving average",
+    "temperature": "temperature, τ",
+    "token_gate": "teacher's term only on tokens where the teacher is better",
+    "freeze_encoder": "encoder frozen",
+}
+TRAINING_NAMES = {
+    "steps": "steps",
+    "epochs": "epochs",
+    "batch_size": "rows a step",
+    "learning_rate": "peak learning rate",
+    "lr_scheduler_type": "learning rate schedule",
+    "warmup_steps": "warm-up steps",
+    "precision": "precision",
+    "seed": "seed",
+    "seconds": "seconds of training",
+}
+ROLES = {"student": "student", "teacher": "teacher", "model": "model"}
+
+
+def count(number: int) -> str:
+    """A count for the eye: `742.5 M`, `88.3 k`."""
+    for size, unit in ((1_000_000_000, " B"), (1_000_000, " M"), (1_000, " k")):
+        if number >= size:
+            return f"{number / size:.2f}".rstrip("0").rstrip(".") + unit
+    return str(number)
+
+
+def percent(rate: float) -> str:
+    return f"{100 * rate:.2f} %"
+
+
+def own_model(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The measurements of the card's own model; empty where there are none."""
+    return next((row for row in evaluation.get("models", []) if row.get("role") in ("student", "model")), {})
+
+
+def teacher_model(evaluation: dict[str, Any]) -> dict[str, Any]:
+    return next((row for row in evaluation.get("models", []) if row.get("role") == "teacher"), {})
+
+
+def teacher_name(config: dict[str, Any], run: dict[str, Any]) -> str | None:
+    return config.get("teacher") or run.get("teacher", {}).get("name")
+
+
+def card_facts(folder: Path, name: str, config: dict[str, Any], run: dict, evaluation: dict) -> dict[str, Any]:
+    """All that the template of FastWhisper needs, by the names that it uses."""
+    teacher = {
+        "name": teacher_name(config, run),
+        "decoder_layers": config.get("teacher_decoder_layers"),
+        "encoder_layers": config.get("teacher_encoder_layers"),
+        "parameters": run.get("teacher", {}).get("parameters") or teacher_model(evaluation).get("parameters"),
+    }
+    teacher["link"] = _hub_link(teacher["name"]) if teacher["name"] else None
+    return {
+        "name": name,
+        "student": {
+            "decoder_layers": config["decoder_layers"],
+            "encoder_layers": config["encoder_layers"],
+            "parameters": count_parameters(folder),
+        },
+        "teacher": teacher,
+        "measured": measured(evaluation),
+        "layers": kept_layers(config),
+        "askd": _named(_used_settings(run.get("askd", {})), ASKD_NAMES),
+        "training": _named(run.get("training", {}), TRAINING_NAMES),
+        "curves": CURVES_FILE if (folder / CURVES_FILE).is_file() else None,
+        "datasets": [_hub_link(dataset, "datasets/") for dataset in run.get("datasets", [])],
+        "limits": [*run.get("limits", []), *_limits(evaluation)],
+        "license": _license_words(teacher["name"], run.get("teacher", {}).get("license")),
+    }
+
+
+def measured(evaluation: dict[str, Any]) -> dict[str, Any] | None:
+    """The table of models side by side and how it was measured; None where no word error rate was."""
+    models = [row for row in evaluation.get("models", []) if row.get("wer") is not None]
+    if not models:
+        return None
+    columns: dict[str, Callable[[dict], str | None]] = {
+        "model": lambda row: f"{row['name']} ({ROLES[row['role']]})",
+        "parameters": lambda row: _shown(row, "parameters", count),
+        "WER": lambda row: _shown(row, "wer", percent),
+        "CER": lambda row: _shown(row, "cer", percent),
+        "substitutions": lambda row: _shown(row, "substitutions", str),
+        "deletions": lambda row: _shown(row, "deletions", str),
+        "insertions": lambda row: _shown(row, "insertions", str),
+        "words": lambda row: _shown(row, "words", str),
+        "real-time factor": lambda row: _shown(row, "real_time_factor", "{:.4f}".format),
+        "encoder, s": lambda row: _shown(row, "encoder_seconds", "{:.2f}".format),
+        "decoder, s": lambda row: _shown(row, "decoder_seconds", "{:.2f}".format),
+        "peak memory, MB": lambda row: _shown(row, "peak_memory_bytes", lambda size: f"{size / 1e6:.0f}"),
+    }
+    cells = {name: [cell(row) for row in models] for name, cell in columns.items()}
+    kept = {name: values for name, values in cells.items() if any(values)}
+    return {
+        "columns": list(kept),
+        "rows": [[values[index] or "" for values in kept.values()] for index in range(len(models))],
+        "comparison": _comparison(evaluation),
+        "conditions": _conditions(evaluation),
+        "command": evaluation.get("command"),
+    }
+
+
+def kept_layers(config: dict[str, Any]) -> list[str]:
+    """Which layers of the teacher the student was built from."""
+    lines = []
+    for part in ("decoder", "encoder"):
+        kept, available = config.get(f"{part}_layer_map"), config.get(f"teacher_{part}_layers")
+        if kept and available:
+            layers = ", ".join(str(layer) for layer in kept)
+            some = f"layers {layers} of the teacher's {available} (counted from 0)"
+            every = f"all {available} layers of the teacher's"
+            lines.append(f"{part.capitalize()}: {every if len(kept) == available else some}")
+    return lines
+
+
+def _used_settings(askd: dict[str, Any]) -> dict[str, Any]:
+    """The settings that had a part in the run: no decay of an average that was not kept."""
+    return {name: value for name, value in askd.items() if name != "ema_decay" or askd.get("self_teacher") == "ema"}
+
+
+def _named(values: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
+    return {names[name]: _value_words(values[name]) for name in names if values.get(name) is not None}
+
+
+def _value_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _shown(row: dict[str, Any], name: str, words: Callable[[Any], str]) -> str | None:
+    return None if row.get(name) is None else words(row[name])
+
+
+def _hub_link(name: str, kind: str = "") -> str:
+    return f"[{name}](https://huggingface.co/{kind}{name})" if hub_name(name) else name
+
+
+def _comparison(evaluation: dict[str, Any]) -> str | None:
+    student, teacher = own_model(evaluation), teacher_model(evaluation)
+    sentences = []
+    if student.get("wer") is not None and teacher.get("wer") is not None:
+        points = 100 * (student["wer"] - teacher["wer"])
+        if abs(points) < 0.005:
+            sentences.append("The student's word error rate equals its teacher's.")
+        else:
+            word = "above" if points > 0 else "below"
+            sentences.append(f"The student's word error rate is {abs(points):.2f} points {word} its teacher's.")
+    ratio = evaluation.get("speed_ratio")
+    if ratio is not None:
+        sentences.append(f"It transcribes {ratio:.2f} times as fast as its teacher.")
+    return " ".join(sentences) or None
+
+
+def _conditions(evaluation: dict[str, Any]) -> list[str]:
+    data, hardware = evaluation.get("dataset") or {}, evaluation.get("hardware") or {}
+    settings, versions = evaluation.get("settings") or {}, evaluation.get("versions") or {}
+    lines: list[tuple[str, list[str | None]]] = [
+        ("Data", [_data_words(data), _shown(data, "rows", "{} rows".format), _minutes(data), data.get("language")]),
+        (
+            "Hardware",
+            [
+                hardware.get("processor"),
+                _shown(hardware, "device", "device {}".format),
+                _shown(hardware, "cores", "{} cores".format),
+                _shown(hardware, "threads", "threads used: {}".format),
+                _shown(hardware, "memory_bytes", lambda size: f"{size / 1e9:.1f} GB of memory"),
+            ],
+        ),
+        ("Settings", [f"{name} {value}" for name, value in settings.items() if value not in (None, "")]),
+        ("Seed", [_shown(evaluation, "seed", str)]),
+        ("Versions", [f"{name} {version}" for name, version in versions.items() if version]),
+    ]
+    return [f"{title}: {', '.join(part for part in parts if part)}" for title, parts in lines if any(parts)]
+
+
+def _data_words(data: dict[str, Any]) -> str | None:
+    if not data.get("name"):
+        return None
+    inner = ", ".join(f"{part} {data[part]}" for part in ("config", "split") if data.get(part))
+    return _hub_link(data["name"], "datasets/") + (f" ({inner})" if inner else "")
+
+
+def _minutes(data: dict[str, Any]) -> str | None:
+    return _shown(data, "audio_seconds", lambda seconds: f"{seconds / 60:.1f} minutes of audio")
+
+
+def _limits(evaluation: dict[str, Any]) -> list[str]:
+    measured_data = (evaluation.get("dataset") or {}).get("name") if own_model(evaluation) else None
+    return [
+        f"Errors were measured on {measured_data} alone: on other voices, noise, words and languages they will differ."
+        if measured_data
+        else "No word error rate has been measured for this folder.",
+        "Like any Whisper it can write words that nobody said, above all on silence, music and noise.",
+        "It inherits the languages, the blind spots and the biases of the teacher whose layers it was built from.",
+    ]
+
+
+def _license_words(teacher: str | None, license_name: str | None) -> str | None:
+    if not license_name:
+        return None
+    return f"{license_name}, the licence of its teacher{f' {teacher}' if teacher else ''}."
