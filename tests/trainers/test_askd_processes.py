@@ -1,0 +1,76 @@
+"""World size and killed runs: each run is a program of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(folder, processes=1, expected_code=0, **settings):
+    folder.mkdir(exist_ok=True)
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0"]
+    command = [sys.executable, *(launcher if processes > 1 else []), "-m", "tests.trainers.askd_run"]
+    completed = subprocess.run(
+        [*command, json.dumps({"folder": str(folder), **settings})],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+    )
+    assert completed.returncode == expected_code, completed.stderr[-3000:]
+    if expected_code == 0:
+        return json.loads((folder / "log.json").read_text()), load_file(folder / "w.safetensors")
+    return None
+
+
+def test_two_processes_equal_one(tmp_path):
+    settings = {"rows": 8, "max_steps": 4, "mode": "joint", "schedule": "gap", "save_strategy": "no"}
+    one, weights_one = run(tmp_path / "one", per_device_train_batch_size=8, **settings)
+    two, weights_two = run(tmp_path / "two", processes=2, per_device_train_batch_size=4, **settings)
+    for key in ("loss", "grad_norm", "ce", "teacher_kl", "self_kl", "teacher_weight", "gap"):
+        assert [line[key] for line in two] == pytest.approx([line[key] for line in one], rel=2e-5, abs=1e-7), key
+    for name, weight in weights_one.items():
+        assert (weight - weights_two[name]).abs().max() < 2e-5, name
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mode": "sequential", "teacher_decay_end": 0.3, "self_teacher": "snapshot"},
+        {"mode": "joint", "schedule": "gap", "self_teacher": "ema", "ema_decay": 0.9, "freeze_encoder": False},
+    ],
+    ids=["snapshot", "ema-gap"],
+)
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, settings):
+    """Three steps an epoch; killed in the third epoch after a checkpoint within it. Dropout is on: RNG states count."""
+    settings = {
+        "rows": 12, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 12,
+        "save_strategy": "steps", "save_steps": 7, "dropout": 0.1, **settings,
+    }  # fmt: skip
+    whole, weights = run(tmp_path / "whole", **settings)
+    run(tmp_path / "killed", die_at=9, expected_code=17, **settings)
+    files = {path.name for path in (tmp_path / "killed/run/checkpoint-7").iterdir()}
+    assert {"askd_state.json", "self_teacher.safetensors", "trainer_state.json"} <= files
+    resumed, resumed_weights = run(tmp_path / "killed", resume=True, **settings)
+    keys = ("step", "loss", "ce", "teacher_kl", "self_kl", "teacher_weight", "self_weight")
+    for mine, other in zip(resumed, whole, strict=True):
+        assert {key: mine[key] for key in keys} == {key: other[key] for key in keys}
+    assert any(line["self_kl"] > 0 for line in whole[7:])
+    for name, weight in weights.items():
+        assert weight.equal(resumed_weights[name]), name
+
+
+def test_checkpoint_of_another_trainer_is_refused(tmp_path):
+    settings = {"rows": 4, "per_device_train_batch_size": 4, "max_steps": 2, "save_steps": 1}
+    run(tmp_path / "run", **settings)
+    checkpoint = tmp_path / "run/run/checkpoint-2"
+    (checkpoint / "askd_state.json").unlink()
+    with pytest.raises(AssertionError, match="no checkpoint of an ASKDTrainer"):
+        run(tmp_path / "run", resume=True, **{**settings, "max_steps": 3})
