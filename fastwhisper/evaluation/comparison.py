@@ -13,8 +13,6 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset, IterableDataset
-from rich.console import Console
-from rich.progress import Progress
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from .. import __version__
@@ -24,6 +22,7 @@ from .generation import SAMPLING_RATE, GenerationOptions, check_prompt, generate
 from .measurement import ForwardClock, Timing, hardware, parameter_count, peak_memory
 from .metrics import character_error_rate, count_errors, word_error_rate
 from .normalizers import normalizer_name, text_normalizer
+from .progress import progress_bar
 from .writing import write_whole
 
 Contestant: TypeAlias = tuple[str, WhisperForConditionalGeneration, WhisperProcessor]
@@ -100,11 +99,14 @@ def compare_models(
     """
     settings = settings or ComparisonSettings()
     options = settings.generation
+    names = [name for name, _, _ in models]
+    if len(set(names)) < len(names):
+        raise InputError(f"models that are compared need names that differ, not {', '.join(names)}")
     for _, model, _ in models:
         check_prompt(model.generation_config, options.language, options.task)
     runs, rows = [_Run() for _ in models], _Rows()
     total = len(dataset) if isinstance(dataset, Dataset) else None
-    with Progress(console=Console(stderr=True), transient=True, disable=not settings.show_progress) as progress:
+    with progress_bar(settings.show_progress) as progress:
         bar = progress.add_task("evaluate", total=total)
         for clips, references in _batches(dataset, options.batch_size):
             if not rows.references:
@@ -118,7 +120,7 @@ def compare_models(
         memory = [_memory(contestant, rows.longest, options) for contestant in models]
     language = _language(models, options)
     if predictions is not None:
-        _write_predictions(predictions, [name for name, _, _ in models], rows.references, runs)
+        _write_predictions(predictions, names, rows.references, runs)
     return _report(models, runs, rows, memory, language, settings)
 
 

@@ -1,0 +1,24 @@
+"""The progress bar of evaluation and transcription."""
+
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+def progress_bar(shown: bool = True) -> Progress:
+    """A bar on standard error, where that is a terminal; it leaves standard output alone and goes when it is done."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        disable=not (shown and sys.stderr.isatty()),
+    )
