@@ -92,9 +92,10 @@ def describe_audio(source: AudioSource) -> str:
 
 def audio_path(source: AudioSource) -> str | None:
     """The local file that holds the audio; `None` where it is in memory or on another machine."""
+    path: Any = source
     if isinstance(source, Mapping):
-        source = source.get("path") if source.get("bytes") is None and "array" not in source else None
-    return os.fspath(source) if isinstance(source, str | os.PathLike) and os.path.isfile(source) else None
+        path = source.get("path") if source.get("bytes") is None and "array" not in source else None
+    return os.fspath(path) if isinstance(path, str | os.PathLike) and os.path.isfile(path) else None
 
 
 def _holds_samples(source: AudioSource) -> bool:

@@ -77,13 +77,14 @@ class SpeechCollator:
             InputError: for audio that cannot be read, is empty or over the window, and labels over the decoder's
                 limit; it names the file.
         """
-        inputs, labels = zip(*(self._decoder_sequences(row) for row in rows), strict=True)
+        sequences = [self._decoder_sequences(row) for row in rows]
         batch = {
             "input_features": self._input_features(rows),
-            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+            "labels": pad_sequence([labels for _, labels in sequences], batch_first=True, padding_value=IGNORED),
         }
         if self.prompt_probability > 0 or any(row.get("decoder_input_ids") is not None for row in rows):
             pad = self.processor.tokenizer.pad_token_id
+            inputs = [inputs for inputs, _ in sequences]
             batch["decoder_input_ids"] = pad_sequence(inputs, batch_first=True, padding_value=pad)
         return batch
 

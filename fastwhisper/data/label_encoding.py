@@ -13,6 +13,8 @@ from ..errors import InputError
 TIMESTAMPED_COLUMNS = ("timestamped_text", "whisper_transcript")
 # Whisper writes these without spaces, also at the start of a transcription (openai-whisper, whisper/tokenizer.py).
 SPACELESS_LANGUAGES = frozenset(("zh", "ja", "th", "lo", "my", "yue"))
+# English-only Whispers have GPT-2's vocabulary, whose end of text is this id, and prompts without language and task.
+_ENGLISH_ONLY_END = 50256
 _TIMESTAMP = re.compile(r"<\|\d+\.\d\d\|>")
 
 
@@ -47,18 +49,26 @@ class LabelEncoder:
         """
         key = (language, timestamps)
         if key not in self._start_tokens:
-            self.tokenizer.language = language
-            self.tokenizer.task = self._task
+            named = self._named_in_prompt(language)
+            self.tokenizer.language = language if named else None
+            self.tokenizer.task = self._task if named else None
             self.tokenizer.predict_timestamps = timestamps
             try:
                 ids = self.tokenizer.prefix_tokens
             except ValueError as error:
                 raise InputError(str(error)) from error
             # The tokenizer counts language ids from the start token, also beyond the last language that it has.
-            if language and f"<|{language_code(language)}|>" != self.tokenizer.convert_ids_to_tokens(ids[1]):
+            if named and language and f"<|{language_code(language)}|>" != self.tokenizer.convert_ids_to_tokens(ids[1]):
                 raise InputError(f"the tokenizer has no language {language!r}")
             self._start_tokens[key] = ids
         return self._start_tokens[key]
+
+    def _named_in_prompt(self, language: str | None) -> bool:
+        if self.tokenizer.eos_token_id != _ENGLISH_ONLY_END:
+            return True
+        if self._task == "translate" or (language and language_code(language) != "en"):
+            raise InputError(f"an English-only Whisper cannot {self._task or 'transcribe'} the language {language!r}")
+        return False
 
     def row_language(self, row: Mapping[str, Any]) -> str | None:
         """The row's own `language` where it has one."""

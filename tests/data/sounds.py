@@ -1,5 +1,6 @@
 """Small audio files for tests."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,10 @@ def write_speech_folder(folder: Path, seconds: list[float], texts: list[str | No
     """A folder with metadata.csv and one tone a row, each of its own frequency."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = texts or [f"sentence {index}" for index in range(len(seconds))]
-    lines = ["file_name,text,speaker"]
-    for index, (length, text) in enumerate(zip(seconds, texts, strict=True)):
-        write_tone(folder / f"{index}.wav", length, frequency=200 + 50 * index)
-        lines.append(f"{index}.wav,{text or ''},speaker {index % 2}")
-    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    with (folder / "metadata.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file_name", "text", "speaker"])
+        for index, (length, text) in enumerate(zip(seconds, texts, strict=True)):
+            write_tone(folder / f"{index}.wav", length, frequency=200 + 50 * index)
+            table.writerow([f"{index}.wav", text, f"speaker {index % 2}"])
     return folder

@@ -69,10 +69,15 @@ def test_the_tokenizers_own_setting_is_the_default():
     assert labels_of(SpeechCollator(processor)([row(" a")])) == processor.tokenizer(" a").input_ids[1:]
 
 
-def test_english_only_tokenizer_has_no_language():
+def test_english_only_whisper_names_no_language():
     processor = whisper_processor(seconds=2)
     processor.tokenizer = whisper_tokenizer("gpt2")
-    assert labels_of(SpeechCollator(processor)([row(" hello")])) == processor.tokenizer(" hello").input_ids[1:]
+    expected = processor.tokenizer(" hello").input_ids[1:]
+    for settings in ({}, {"language": "en", "task": "transcribe"}):
+        assert labels_of(SpeechCollator(processor, **settings)([row(" hello")])) == expected
+    for settings in ({"language": "de"}, {"task": "translate"}):
+        with pytest.raises(InputError, match="English-only"):
+            SpeechCollator(processor, **settings)
 
 
 def test_language_of_each_row(processor):

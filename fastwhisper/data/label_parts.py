@@ -1,0 +1,93 @@
+"""The unfinished labels of a folder: one append-only file a process, one line a batch, safe against being killed."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+SETTINGS_NAME = "labelling.json"
+METADATA_NAME = "metadata.jsonl"
+
+
+class LabelParts:
+    r"""Batches of labelled rows in `folder`: `parts/process-00000.jsonl` and so on, and the settings of the run.
+
+    A batch is a line, so it is there whole or not at all: what remains of a killed run can be gone on with.
+
+    Args:
+        folder (`Path`): the output folder; nothing is written before `begin`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._parts = folder / "parts"
+
+    def check(self, settings: dict[str, Any]) -> None:
+        """Check that the folder is new, or holds labels made with the same settings.
+
+        Raises:
+            InputError: where it is anything else, so that nobody's files are written over.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"the output {self.folder} is a file")
+        if not self.folder.exists() or not any(self.folder.iterdir()):
+            return
+        recorded_path = self.folder / SETTINGS_NAME
+        if not recorded_path.is_file():
+            raise InputError(f"the output folder {self.folder} is not empty, and not begun by fastwhisper label")
+        recorded = json.loads(recorded_path.read_text())
+        changed = [
+            f"{key} {recorded.get(key)!r}, now {settings.get(key)!r}"
+            for key in {**recorded, **settings}
+            if recorded.get(key) != settings.get(key)
+        ]
+        if changed:
+            raise InputError(
+                f"{self.folder} holds labels made with other settings ({'; '.join(changed)}): "
+                "remove it or choose another folder"
+            )
+
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Create the folder, or mend what a killed run left; for one process, before any other reads."""
+        self._parts.mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / SETTINGS_NAME, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        for part in self._files():
+            content = part.read_bytes()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                os.truncate(part, whole)
+
+    def finished(self) -> set[int]:
+        """Numbers of the batches that are done."""
+        return {batch for batch, _ in self._lines()}
+
+    def append(self, process: int, batch: int, rows: list[dict[str, Any]]) -> None:
+        """Keep a batch."""
+        line = json.dumps({"batch": batch, "rows": rows}, ensure_ascii=False)
+        with open(self._parts / f"process-{process:05d}.jsonl", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All rows in the order of the dataset."""
+        for _, rows in sorted(self._lines(), key=lambda line: line[0]):
+            yield from rows
+
+    def _files(self) -> list[Path]:
+        return sorted(self._parts.glob("process-*.jsonl"))
+
+    def _lines(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        for part in self._files():
+            with part.open(encoding="utf-8") as file:
+                for line in file:
+                    content = json.loads(line)
+                    yield content["batch"], content["rows"]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that no reader ever sees a part of it."""
+    beside = path.with_name(f"{path.name}.part")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)

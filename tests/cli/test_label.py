@@ -1,0 +1,136 @@
+"""`fastwhisper label` on a tiny teacher: options, bad input as one line, two processes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from transformers import WhisperFeatureExtractor, WhisperProcessor
+
+from fastwhisper.cli.main import main
+from fastwhisper.data.loading import load_speech_dataset
+
+from ..data.sounds import write_nan, write_noise_bytes, write_speech_folder
+from ..tiny_models import tiny_whisper
+
+
+@pytest.fixture(scope="module")
+def teacher_folder(demo_tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher")
+    tiny_whisper(demo_tokenizer, encoder_layers=1, decoder_layers=1, max_target_positions=24).save_pretrained(folder)
+    extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=2)
+    WhisperProcessor(extractor, demo_tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def speech(tmp_path):
+    return write_speech_folder(tmp_path / "speech", [0.3, 0.5, 0.7, 0.9, 1.1])
+
+
+def options(teacher, dataset, output, *more):
+    fixed = ["--batch_size", "2", "--no_timestamps", "--language", "en"]
+    return ["label", "--model", str(teacher), "--dataset", str(dataset), "--output", str(output), *fixed, *more]
+
+
+def only_error(capsys):
+    """The one line on stderr."""
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("fastwhisper label: error: ")
+    return line
+
+
+def test_help_is_quick():
+    code = (
+        "import sys\nfrom fastwhisper.cli.main import main\nassert main(['label', '--help']) == 0\n"
+        "assert not {'torch', 'transformers', 'datasets', 'accelerate'} & set(sys.modules), sorted(sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "--wer_filter" in run.stdout and "Whisper teacher" in run.stdout
+
+
+def test_labels_load_as_a_dataset(teacher_folder, speech, tmp_path, capsys):
+    assert main(options(teacher_folder, speech, tmp_path / "labels", "--limit", "3", "--wer_filter", "1000")) == 0
+    printed = capsys.readouterr().out
+    assert "labelled 3 rows, 3 of them in" in printed and "dropped 0 whose label and reference" in printed
+    labels = load_speech_dataset(tmp_path / "labels")
+    assert labels["reference"][:] == ["sentence 0", "sentence 1", "sentence 2"]
+    assert (tmp_path / "labels" / "labelling.json").is_file()
+
+
+def test_recipe_with_timestamps(teacher_folder, speech, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: {teacher_folder}\ndataset: {speech}\noutput: {tmp_path / 'labels'}\nlimit: 1\n")
+    assert main(["label", "--config", str(recipe)]) == 0
+    (row,) = load_speech_dataset(tmp_path / "labels")
+    assert row["language"] == "en" and row["timestamped_text"] is not None
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--text_column", "words", "--wer_filter", "0.1"], "no column 'words' for the text; its columns are audio"),
+        (["--audio_column", "sound"], "no column sound that names the audio files"),
+        (["--split", "test"], "no split 'test'; there is train"),
+        (["--dataset", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
+        (["--model", "/nowhere/at/all"], "the model /nowhere/at/all cannot be loaded"),
+        (["--language", "klingon"], "klingon"),
+        (["--task", "summarize"], "there is no task 'summarize'"),
+        (["--dtype", "int8"], "there is no dtype 'int8'"),
+        (["--batch_size", "0"], "batch_size=0"),
+        (["--wer_filter", "-1"], "wer_filter=-1"),
+        (["--batch_size", "two"], "invalid int value"),
+    ],
+)
+def test_bad_options_are_one_line(teacher_folder, speech, tmp_path, capsys, more, message):
+    assert main(options(teacher_folder, speech, tmp_path / "labels", *more)) == 2
+    assert message in only_error(capsys)
+    assert not (tmp_path / "labels").exists()
+
+
+def test_bad_audio_is_one_line(teacher_folder, speech, tmp_path, capsys):
+    for write, message in ((write_nan, "3.wav has samples that are NaN"), (write_noise_bytes, "3.wav cannot be read")):
+        write(speech / "3.wav")
+        assert main(options(teacher_folder, speech, tmp_path / "labels")) == 2
+        line = only_error(capsys)
+        assert "row 3: " in line and message in line
+        assert not (tmp_path / "labels").exists()
+
+
+def test_empty_audio_is_dropped_with_a_count(teacher_folder, tmp_path, caplog, capsys):
+    speech = write_speech_folder(tmp_path / "some", [0.3, 0.0])
+    assert main(options(teacher_folder, speech, tmp_path / "labels")) == 0
+    assert "1 of 2 rows dropped: 1 empty audio" in caplog.text
+    capsys.readouterr()
+    speech = write_speech_folder(tmp_path / "none", [0.0, 0.0])
+    assert main(options(teacher_folder, speech, tmp_path / "nothing")) == 2
+    assert "no rows left" in only_error(capsys)
+
+
+def test_empty_dataset(teacher_folder, tmp_path, capsys):
+    (tmp_path / "metadata.csv").write_text("file_name,text\n")
+    assert main(options(teacher_folder, tmp_path, tmp_path / "labels")) == 2
+    assert "metadata.csv has no rows" in only_error(capsys)
+
+
+def test_two_processes_label_each_row_once(teacher_folder, speech, tmp_path):
+    assert main(options(teacher_folder, speech, tmp_path / "one")) == 0
+    # The launcher's --cpu would start one process alone, whatever --num_processes says.
+    flags = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *flags.split(), "--main_process_port", "0"]
+    launcher += ["-m", "fastwhisper"]
+    run = subprocess.run(
+        [*launcher, *options(teacher_folder, speech, tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("labelled 5 rows") == 1
+    parts = sorted((tmp_path / "two" / "parts").iterdir())
+    batches = [[json.loads(line)["batch"] for line in part.read_text().splitlines()] for part in parts]
+    assert batches == [[0, 2], [1]]
+    assert (tmp_path / "two" / "metadata.jsonl").read_bytes() == (tmp_path / "one" / "metadata.jsonl").read_bytes()
