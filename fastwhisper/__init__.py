@@ -10,6 +10,13 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "FastWhisperConfig": "configuration.configuration_fastwhisper",
     "FastWhisperForConditionalGeneration": "modeling.modeling_fastwhisper",
+    "FastSLMConfig": "configuration.configuration_fastslm",
+    "HFQFormerConfig": "configuration.configuration_fastslm",
+    "HFQFormer": "modeling.modeling_hfq_former",
+    "FastSLMModel": "modeling.modeling_fastslm",
+    "FastSLMForCausalLM": "modeling.modeling_fastslm",
+    "FastSLMProcessor": "modeling.processing_fastslm",
+    "convert_hfq_state_dict": "modeling.convert_fastslm",
     "ASKDTrainingArguments": "trainers.askd_config",
     "ASKDTrainer": "trainers.askd_trainer",
 }
@@ -17,10 +24,17 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
+    from .configuration.configuration_fastslm import FastSLMConfig as FastSLMConfig
+    from .configuration.configuration_fastslm import HFQFormerConfig as HFQFormerConfig
     from .configuration.configuration_fastwhisper import FastWhisperConfig as FastWhisperConfig
+    from .modeling.convert_fastslm import convert_hfq_state_dict as convert_hfq_state_dict
+    from .modeling.modeling_fastslm import FastSLMForCausalLM as FastSLMForCausalLM
+    from .modeling.modeling_fastslm import FastSLMModel as FastSLMModel
     from .modeling.modeling_fastwhisper import (
         FastWhisperForConditionalGeneration as FastWhisperForConditionalGeneration,
     )
+    from .modeling.modeling_hfq_former import HFQFormer as HFQFormer
+    from .modeling.processing_fastslm import FastSLMProcessor as FastSLMProcessor
     from .trainers.askd_config import ASKDTrainingArguments as ASKDTrainingArguments
     from .trainers.askd_trainer import ASKDTrainer as ASKDTrainer
 

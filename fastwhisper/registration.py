@@ -11,18 +11,42 @@ from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 
 
-def _register_models() -> None:
-    from transformers import AutoModel, AutoModelForSpeechSeq2Seq
+def _register_configurations() -> None:
+    from transformers import AutoConfig
 
+    from .configuration.configuration_fastslm import FastSLMConfig
+
+    # Not FastWhisper's: its model_type stays "whisper", and plain Whisper checkpoints must load as before.
+    AutoConfig.register("fastslm", FastSLMConfig, exist_ok=True)
+
+
+def _register_processors() -> None:
+    from transformers import AutoProcessor
+
+    from .configuration.configuration_fastslm import FastSLMConfig
+    from .modeling.processing_fastslm import FastSLMProcessor
+
+    AutoProcessor.register(FastSLMConfig, FastSLMProcessor, exist_ok=True)
+
+
+def _register_models() -> None:
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoModelForSpeechSeq2Seq
+
+    from .configuration.configuration_fastslm import FastSLMConfig
     from .configuration.configuration_fastwhisper import FastWhisperConfig
+    from .modeling.modeling_fastslm import FastSLMForCausalLM, FastSLMModel
     from .modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 
-    # No AutoConfig: model_type stays "whisper", and plain Whisper checkpoints must load as before.
+    AutoModel.register(FastSLMConfig, FastSLMModel, exist_ok=True)
+    AutoModelForCausalLM.register(FastSLMConfig, FastSLMForCausalLM, exist_ok=True)
+    AutoModelForMultimodalLM.register(FastSLMConfig, FastSLMForCausalLM, exist_ok=True)
     AutoModel.register(FastWhisperConfig, FastWhisperForConditionalGeneration, exist_ok=True)
     AutoModelForSpeechSeq2Seq.register(FastWhisperConfig, FastWhisperForConditionalGeneration, exist_ok=True)
 
 
 _PENDING: dict[str, Callable[[], None]] = {
+    "transformers.models.auto.configuration_auto": _register_configurations,
+    "transformers.models.auto.processing_auto": _register_processors,
     "transformers.models.auto.modeling_auto": _register_models,
 }
 

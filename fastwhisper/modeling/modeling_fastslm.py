@@ -1,0 +1,431 @@
+"""FastSLM: hours of speech for a causal language model, at 1.67 tokens a second.
+
+A Whisper encoder reads windows of 30 s, an HFQ-Former turns each into a few speech tokens, a projector brings them to
+the width of the language model, where they take the place of audio placeholders. Source: arXiv 2601.06199.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    Cache,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
+from transformers.utils import can_return_tuple
+
+from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, FastSLMConfig
+from .generation_fastslm import FastSLMGenerationMixin
+from .modeling_hfq_former import HFQFormer
+from .speech_windows import FastSLMSpeechEncoder, encoder_frames, load_speech_encoder, window_blocks
+
+
+@dataclass
+class FastSLMAudioOutput(BaseModelOutputWithPooling):
+    r"""Speech tokens.
+
+    Args:
+        pooler_output (`torch.Tensor`):
+            `(speech tokens, width of the language model)`: the tokens of all windows, one after the other.
+        window_token_counts (`torch.LongTensor`):
+            `(windows,)`: how many of them belong to each window.
+    """
+
+    window_token_counts: torch.Tensor | None = None
+
+
+@dataclass
+class FastSLMModelOutput(BaseModelOutputWithPast):
+    r"""As [`BaseModelOutputWithPast`], with `audio_hidden_states` `(speech tokens, width)` where audio was given."""
+
+    audio_hidden_states: torch.Tensor | None = None
+
+
+@dataclass
+class FastSLMCausalLMOutput(CausalLMOutputWithPast):
+    r"""As [`CausalLMOutputWithPast`], with `audio_hidden_states` `(speech tokens, width)` where audio was given."""
+
+    audio_hidden_states: torch.Tensor | None = None
+
+
+class FastSLMPreTrainedModel(PreTrainedModel):
+    r"""What both FastSLM models share."""
+
+    config_class = FastSLMConfig
+    base_model_prefix = "model"
+    input_modalities = ["audio", "text"]
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["WhisperEncoderLayer", "HFQCompressor", "HFQDownsampler", "HFQBlock"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+
+class FastSLMModel(FastSLMPreTrainedModel):
+    r"""The parts `audio_tower`, `adapter` (HFQ-Former), `multi_modal_projector` and headless `language_model`."""
+
+    def __init__(self, config: FastSLMConfig):
+        super().__init__(config)
+        self.audio_tower = FastSLMSpeechEncoder(config.audio_config)
+        self.adapter = HFQFormer(config.qformer_config)
+        self.multi_modal_projector = nn.Linear(config.qformer_config.hidden_size, config.text_config.hidden_size)
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+        self.audio_tower.requires_grad_(not config.freeze_audio_tower)
+
+    def train(self, mode: bool = True) -> "FastSLMModel":
+        """As usual, but a frozen encoder stays in evaluation mode: no dropout on features that cannot adapt."""
+        super().train(mode)
+        if self.config.freeze_audio_tower:
+            self.audio_tower.eval()
+        return self
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    @can_return_tuple
+    def get_audio_features(
+        self,
+        input_features: torch.Tensor,
+        input_features_mask: torch.Tensor | None = None,
+        tokens_per_window: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        **kwargs,
+    ) -> FastSLMAudioOutput:
+        """Speech tokens of the windows of all clips, encoded in blocks of `config.encoder_window_batch`.
+
+        Args:
+            input_features (`torch.Tensor`):
+                Log-mel windows `(windows, mel bins, config.window_mel_frames)`, clip after clip.
+            input_features_mask (`torch.Tensor`, *optional*):
+                `(windows, config.window_mel_frames)`, 1 on audio and 0 on padding, padding last; all audio by default.
+            tokens_per_window (`int`, *optional*):
+                One of `qformer_config.rates`; `config.tokens_per_window` by default.
+            progress (`Callable`, *optional*):
+                Called after each block with the windows encoded so far, and all.
+
+        Returns:
+            `FastSLMAudioOutput`: flat tokens in `pooler_output`, tokens of each window in `window_token_counts`.
+
+        Raises:
+            ValueError: for windows of another size, and for a rate that the checkpoint does not have.
+        """
+        config = self.config
+        expected = (config.audio_config.num_mel_bins, config.window_mel_frames)
+        if input_features.ndim != 3 or tuple(input_features.shape[1:]) != expected:
+            raise ValueError(
+                f"input_features must be windows of {expected[0]} mel bins x {expected[1]} frames, "
+                f"got a tensor of shape {tuple(input_features.shape)}"
+            )
+        if tokens_per_window is None:
+            tokens_per_window = config.tokens_per_window
+        rate = config.qformer_config.check_rate(None if tokens_per_window is None else int(tokens_per_window))
+        lengths = encoder_frames(input_features, input_features_mask)
+        tokens: list[torch.Tensor | None] = [None] * len(input_features)
+        done = 0
+        whole = config.audio_config.max_source_positions
+        blocks = window_blocks(lengths, whole, config.encoder_window_batch, config.encoder_true_length)
+        for block, frames in blocks:
+            features = input_features[block, :, : MEL_FRAMES_PER_ENCODER_FRAME * frames]
+            encoded = self.audio_tower(features.to(self.audio_tower.device, self.audio_tower.dtype))
+            block_lengths = lengths[block].to(encoded.device)
+            adapted = self.adapter(encoded, frame_lengths=block_lengths, tokens_per_window=rate)
+            projected = self.multi_modal_projector(adapted)
+            kept = self.adapter.kept_tokens(block_lengths, rate)
+            for row, window in enumerate(block):
+                tokens[window] = projected[row, kept[row]]
+            done += len(block)
+            if progress is not None:
+                progress(done, len(input_features))
+        counts = torch.tensor([len(states) for states in tokens if states is not None])
+        flat = torch.cat([states for states in tokens if states is not None])
+        return FastSLMAudioOutput(pooler_output=flat, window_token_counts=counts)
+
+    def get_placeholder_mask(self, input_ids: torch.Tensor, audio_features: torch.Tensor | None) -> torch.Tensor:
+        """Mask `(batch, length)` of the audio placeholders.
+
+        Raises:
+            ValueError: where their number differs from that of the speech tokens; names both.
+        """
+        mask = input_ids == self.config.audio_token_id
+        placeholders = int(mask.sum())
+        speech_tokens = 0 if audio_features is None else len(audio_features)
+        if placeholders != speech_tokens:
+            raise ValueError(
+                f"audio and placeholders do not match: the prompt has {placeholders} placeholders (id "
+                f"{self.config.audio_token_id}), the audio gives {speech_tokens} speech tokens"
+            )
+        return mask
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        input_features: torch.Tensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        audio_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        tokens_per_window: int | None = None,
+        **kwargs,
+    ) -> FastSLMModelOutput:
+        """Hidden states of the language model over text and speech.
+
+        Args:
+            input_ids (`torch.LongTensor`): `(batch, length)`; each `config.audio_token_id` takes one speech token.
+            input_features, input_features_mask, tokens_per_window: as in `get_audio_features`.
+            audio_features (`torch.Tensor`, *optional*):
+                Speech tokens `(speech tokens, width)` computed before, in place of `input_features`.
+
+        Raises:
+            ValueError: where speech tokens and placeholders differ in number.
+        """
+        if input_features is not None and audio_features is None:
+            if input_ids is None:
+                raise ValueError("audio needs input_ids: they say where its speech tokens go")
+            audio_features = self.get_audio_features(
+                input_features, input_features_mask, tokens_per_window, return_dict=True
+            ).pooler_output
+        continues = past_key_values is not None and past_key_values.get_seq_length() > 0
+        if input_ids is not None and not (continues and audio_features is None):
+            placeholders = self.get_placeholder_mask(input_ids, audio_features)
+            if audio_features is not None:
+                # Placeholder ids may lie outside of the vocabulary: any other row serves until it is overwritten.
+                inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(placeholders, 0))
+                speech = audio_features.to(inputs_embeds.device, inputs_embeds.dtype)
+                inputs_embeds = inputs_embeds.masked_scatter(placeholders[..., None], speech)
+                input_ids = None
+        outputs = self.language_model(
+            input_ids=input_ids,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        return FastSLMModelOutput(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            audio_hidden_states=audio_features,
+        )
+
+
+class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
+    r"""FastSLM with the head of its language model: a text-only prompt gives exactly that model's logits."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    accepts_loss_kwargs = True
+
+    def __init__(self, config: FastSLMConfig):
+        super().__init__(config)
+        self.model = FastSLMModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    @classmethod
+    def from_parts(
+        cls,
+        speech_encoder: PreTrainedModel | str | os.PathLike,
+        language_model: PreTrainedModel | str | os.PathLike,
+        qformer_config: dict | PreTrainedConfig | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        audio_token: str = "<|AUDIO|>",
+        dtype: torch.dtype | None = None,
+        **settings,
+    ) -> "FastSLMForCausalLM":
+        r"""Build from a Whisper (or FastWhisper) and a causal language model; the adapter starts fresh.
+
+        The parts' modules and weights are taken over, not copied: the result shares them with models that were given.
+
+        Args:
+            speech_encoder (`PreTrainedModel`, `str` or `os.PathLike`): A Whisper, or the name or folder of one.
+            language_model (`PreTrainedModel`, `str` or `os.PathLike`):
+                A causal language model, also a quantised one, or the name or folder of one.
+            qformer_config (`HFQFormerConfig` or `dict`, *optional*): The published adapter at the encoder's size.
+            tokenizer (`PreTrainedTokenizerBase`, *optional*):
+                A tokenizer with `audio_token`; the language model's embeddings grow where it has more ids. Without
+                it the placeholder is the first id behind the vocabulary.
+            audio_token (`str`, *optional*, defaults to `"<|AUDIO|>"`): The placeholder in `tokenizer`.
+            dtype (`torch.dtype`, *optional*): Of all parts; the language model's by default.
+            settings: Further fields of [`FastSLMConfig`], such as `encoder_window_batch`.
+
+        Raises:
+            ValueError: for parts that are no Whisper or no causal language model, a tokenizer without `audio_token`,
+                and a language model whose logits are not those of its hidden states times its head.
+        """
+        encoder = load_speech_encoder(speech_encoder)
+        if not isinstance(language_model, PreTrainedModel):
+            language_model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype or "auto")
+        head, body = language_model.get_output_embeddings(), language_model.base_model
+        if head is None or body is language_model:
+            raise ValueError(f"{type(language_model).__name__} is no causal language model with a head of its own")
+        if tokenizer is not None:
+            settings.setdefault("audio_token_id", _token_id(tokenizer, audio_token))
+            settings.setdefault("separator_token_ids", tokenizer.encode(" ", add_special_tokens=False))
+            if len(tokenizer) > language_model.config.vocab_size:
+                language_model.resize_token_embeddings(len(tokenizer))
+            head = language_model.get_output_embeddings()
+        settings.setdefault("audio_token_id", language_model.config.vocab_size)
+        config = FastSLMConfig(
+            audio_config=AutoConfig.for_model(**encoder.config.to_dict()),
+            text_config=language_model.config,
+            qformer_config=qformer_config,
+            **settings,
+        )
+        dtype = dtype or language_model.dtype
+        with torch.device("meta"):
+            model = cls(config)
+        audio_tower = model.model.audio_tower
+        audio_tower.load_state_dict(encoder.state_dict(), assign=True)
+        model.model.language_model, model.lm_head = body, head
+        adapter: nn.Module = HFQFormer(config.qformer_config)
+        model.model.adapter = adapter.to(device=language_model.device, dtype=dtype)
+        model.model.multi_modal_projector = model._fresh_projector().to(device=language_model.device, dtype=dtype)
+        audio_tower.to(device=language_model.device, dtype=dtype).requires_grad_(not config.freeze_audio_tower)
+        model.tie_weights()
+        own = language_model.generation_config
+        pad_token_id = config.pad_token_id if own.pad_token_id is None else own.pad_token_id
+        if tokenizer is not None and pad_token_id is None:
+            pad_token_id = tokenizer.pad_token_id
+        model.generation_config.update(
+            eos_token_id=_end_ids(own.eos_token_id, config.eos_token_id, tokenizer),
+            pad_token_id=pad_token_id,
+            bos_token_id=config.bos_token_id,
+        )
+        model.eval()
+        model._check_logits_of(language_model)
+        return model
+
+    def get_audio_features(self, input_features: torch.Tensor, input_features_mask=None, **kwargs):
+        """As [`FastSLMModel.get_audio_features`]."""
+        return self.model.get_audio_features(input_features, input_features_mask, **kwargs)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.set_input_embeddings(value)
+
+    def get_decoder(self) -> PreTrainedModel:
+        return self.model.language_model
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        input_features: torch.Tensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        audio_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        tokens_per_window: int | None = None,
+        **kwargs,
+    ) -> FastSLMCausalLMOutput:
+        """Logits, and the loss of the next token where `labels` are given.
+
+        Args:
+            input_ids, input_features, input_features_mask, audio_features, tokens_per_window:
+                As in [`FastSLMModel.forward`].
+            labels (`torch.LongTensor`, *optional*):
+                `(batch, length)`, -100 where there is none; speech positions never count.
+            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0):
+                Compute the logits of that many last positions (0: of all), or of the positions given.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            input_features=input_features,
+            input_features_mask=input_features_mask,
+            audio_features=audio_features,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            tokens_per_window=tokens_per_window,
+            return_dict=True,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        cap = getattr(self.config.text_config, "final_logit_softcapping", None)
+        if cap is not None:  # Gemma 2 and 3
+            logits = torch.tanh(logits / cap) * cap
+        loss = None
+        if labels is not None:
+            if input_ids is not None:
+                labels = labels.masked_fill(input_ids == self.config.audio_token_id, -100)
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1], **kwargs)
+        return FastSLMCausalLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            audio_hidden_states=outputs.audio_hidden_states,
+        )
+
+    def _fresh_projector(self) -> nn.Linear:
+        projector = nn.Linear(self.config.qformer_config.hidden_size, self.config.text_config.hidden_size)
+        init.normal_(projector.weight, std=self.config.initializer_range)
+        init.zeros_(projector.bias)
+        return projector
+
+    @torch.no_grad()
+    def _check_logits_of(self, language_model: PreTrainedModel) -> None:
+        """Compare with the language model on a few ids: some models do more to their logits than is rebuilt here."""
+        ids = torch.arange(1, 7, device=language_model.device)[None] % language_model.config.vocab_size
+        training = language_model.training
+        ours, own = self(ids).logits, language_model.eval()(ids).logits
+        language_model.train(training)
+        tolerance = 16 * torch.finfo(own.dtype).eps * own.abs().max()
+        if (ours - own).abs().max() > tolerance:
+            raise ValueError(
+                f"{type(language_model).__name__} cannot be the language model: its logits are not its hidden states "
+                "times its head (soft-capping aside)"
+            )
+
+
+def _token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    ids = tokenizer.get_vocab()
+    if token not in ids:
+        raise ValueError(f"the tokenizer has no token {token!r}; FastSLMProcessor.from_parts adds it")
+    return ids[token]
+
+
+def _end_ids(
+    own: int | list[int] | None, configured: int | list[int] | None, tokenizer: PreTrainedTokenizerBase | None
+) -> list[int] | None:
+    """All ids that end an answer: the language model's, and the tokenizer's end of a text and of a ChatML turn."""
+    given = configured if own is None else own
+    ends = [given] if isinstance(given, int) else list(given or [])
+    if tokenizer is not None:
+        ends += [tokenizer.eos_token_id, tokenizer.get_vocab().get("<|im_end|>")]
+    return sorted({end for end in ends if end is not None}) or None
+
+
+__all__ = ["FastSLMForCausalLM", "FastSLMModel"]

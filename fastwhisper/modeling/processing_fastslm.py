@@ -1,0 +1,376 @@
+"""Processor of FastSLM: chats with audio to token ids and windows of log-mel features."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import AddedToken
+from transformers import BatchFeature, FeatureExtractionMixin, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.audio_utils import make_audio_chat_template_content, make_list_of_audio_chat_template
+from transformers.processing_utils import AudioKwargs, ProcessingKwargs
+
+from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, FastSLMConfig, tokens_in_window
+
+AUDIO_TOKENS = ("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")
+TASK_TOKENS = ("<|ASR|>", "<|AST|>", "<|SSUM|>", "<|SQQA|>")
+LANGUAGE_TOKENS = ("<|EN|>", "<|KO|>")
+TRANSCRIPTION_PROMPT = "Transcribe the audio clip into text."
+FEATURE_WINDOWS_AT_ONCE = 16
+
+# In front of a tokenizer's own template, which knows text alone: contents become strings.
+FLATTEN_TEMPLATE = """\
+{%- set flat = namespace(messages=[]) -%}
+{%- for message in messages -%}
+  {%- set content = namespace(text='') -%}
+  {%- if message['content'] is string -%}
+    {%- set content.text = message['content'] -%}
+  {%- else -%}
+    {%- for part in message['content'] -%}
+      {%- if part['type'] == 'audio' -%}
+        {%- set content.text = content.text + '<|audio_bos|><|AUDIO|><|audio_eos|>' -%}
+      {%- else -%}
+        {%- set content.text = content.text + part['text'] -%}
+      {%- endif -%}
+    {%- endfor -%}
+  {%- endif -%}
+  {%- set flat.messages = flat.messages + [dict(message, content=content.text)] -%}
+{%- endfor -%}
+{%- set messages = flat.messages -%}
+"""
+CHATML_TEMPLATE = """\
+{%- for message in messages -%}
+  {{- '<|im_start|>' + message['role'] + '\\n' -}}
+  {%- if message['role'] == 'assistant' -%}
+    {%- generation -%}{{- message['content'] + '<|im_end|>' -}}{%- endgeneration -%}
+  {%- else -%}
+    {{- message['content'] + '<|im_end|>' -}}
+  {%- endif -%}
+  {{- '\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
+"""
+
+
+class FastSLMAudioKwargs(AudioKwargs, total=False):
+    """Adds `tokens_per_window` to what an audio call may choose."""
+
+    tokens_per_window: int | None
+
+
+class FastSLMProcessorKwargs(ProcessingKwargs, total=False):
+    """Arguments of a call, by modality."""
+
+    audio_kwargs: FastSLMAudioKwargs
+
+
+class FastSLMProcessor(ProcessorMixin):
+    r"""Turns chats, texts and audio into the inputs of [`FastSLMForCausalLM`].
+
+    Args:
+        feature_extractor (`WhisperFeatureExtractor`): Of the speech encoder; its window is the encoder's.
+        tokenizer (`PreTrainedTokenizerBase`): Of the language model, with the audio tokens (see `from_parts`).
+        chat_template (`str`, *optional*): A Jinja template for chats whose contents may have `audio` parts.
+        audio_token (`str`, *optional*, defaults to `"<|AUDIO|>"`): The placeholder of one audio in a text.
+        max_source_positions (`int`, *optional*, defaults to 1500): Encoder frames of a window.
+        num_queries (`int`, *optional*, defaults to 50): Speech tokens of a window at the full rate.
+        tokens_per_window (`int`, *optional*): Speech tokens of a window; `num_queries` by default.
+        tokens_follow_length (`bool`, *optional*, defaults to `False`): As in [`HFQFormerConfig`].
+        window_overlap (`float`, *optional*, defaults to 0.0): Seconds that neighbouring windows share.
+        transcription_prompt (`str`, *optional*): What `apply_transcription_request` asks.
+
+    Raises:
+        ValueError: for a feature extractor of another window and a tokenizer without the audio token.
+    """
+
+    valid_processor_kwargs = FastSLMProcessorKwargs
+    text_kwargs = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
+    audio_kwargs = {"sampling_rate": 16_000, "return_tensors": "pt"}
+
+    def __init__(
+        self,
+        feature_extractor,
+        tokenizer,
+        chat_template: str | None = None,
+        audio_token: str = AUDIO_TOKENS[0],
+        max_source_positions: int = 1500,
+        num_queries: int = 50,
+        tokens_per_window: int | None = None,
+        tokens_follow_length: bool = False,
+        window_overlap: float = 0.0,
+        transcription_prompt: str = TRANSCRIPTION_PROMPT,
+    ):
+        frames = MEL_FRAMES_PER_ENCODER_FRAME * max_source_positions
+        if feature_extractor.nb_max_frames != frames:
+            raise ValueError(
+                f"the feature extractor's window has {feature_extractor.nb_max_frames} frames, the encoder's {frames}"
+            )
+        if audio_token not in tokenizer.get_vocab():
+            raise ValueError(f"the tokenizer has no token {audio_token!r}; FastSLMProcessor.from_parts adds it")
+        self.audio_token = audio_token
+        self.audio_token_id = tokenizer.convert_tokens_to_ids(audio_token)
+        self.max_source_positions = max_source_positions
+        self.num_queries = num_queries
+        self.tokens_per_window = tokens_per_window
+        self.tokens_follow_length = tokens_follow_length
+        self.window_overlap = window_overlap
+        self.transcription_prompt = transcription_prompt
+        super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def from_parts(
+        cls,
+        feature_extractor: FeatureExtractionMixin,
+        tokenizer: PreTrainedTokenizerBase,
+        config: FastSLMConfig | None = None,
+        **settings,
+    ) -> "FastSLMProcessor":
+        r"""Build for any language model's tokenizer: the special tokens are added to it, its chat format is kept.
+
+        Args:
+            feature_extractor (`WhisperFeatureExtractor`): Of the speech encoder.
+            tokenizer (`PreTrainedTokenizerBase`): Changed in place. Without a chat template it gets ChatML, as Qwen.
+            config (`FastSLMConfig`, *optional*): Of the model; the published one by default.
+            settings: Further arguments of the class.
+        """
+        chatml = [] if tokenizer.chat_template else ["<|im_start|>", "<|im_end|>"]
+        known = tokenizer.get_vocab()
+        new = [t for t in (*AUDIO_TOKENS, *TASK_TOKENS, *LANGUAGE_TOKENS, *chatml) if t not in known]
+        tokenizer.add_tokens([AddedToken(t, special=True, normalized=False) for t in new], special_tokens=True)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token or "<|im_end|>"
+        if config is not None:
+            adapter = config.qformer_config
+            settings = {
+                "max_source_positions": adapter.max_source_positions,
+                "num_queries": adapter.num_queries,
+                "tokens_per_window": config.tokens_per_window,
+                "tokens_follow_length": adapter.tokens_follow_length,
+                "window_overlap": config.window_overlap,
+                **settings,
+            }
+        settings.setdefault("chat_template", FLATTEN_TEMPLATE + (tokenizer.chat_template or CHATML_TEMPLATE))
+        return cls(feature_extractor, tokenizer, **settings)
+
+    def __call__(
+        self,
+        text: str | list[str] | None = None,
+        audio: Any = None,
+        output_labels: bool = False,
+        **kwargs,
+    ) -> BatchFeature:
+        """Token ids with a placeholder for each speech token, and windows of log-mel features.
+
+        Args:
+            text (`str` or `list[str]`): Each `audio_token` in it stands for the next audio of the batch.
+            audio (array or list of arrays, *optional*): Mono or stereo, 16 kHz, floats or signed integers.
+            output_labels (`bool`, *optional*, defaults to `False`):
+                Add `labels`: the ids, -100 at speech and padding. `apply_chat_template` also leaves out the prompt.
+            kwargs: `tokens_per_window`, and the usual arguments of a processor.
+
+        Returns:
+            `BatchFeature`: `input_ids`, `attention_mask` `(batch, length)`, padded on the left; with audio
+            `input_features` `(windows, mel bins, frames)` and `input_features_mask` `(windows, frames)`.
+
+        Raises:
+            ValueError: where audios and placeholders differ in number (with both), and for audio that is empty, not
+                finite, not at 16 kHz, or no sound at all.
+        """
+        # transformers' own signature begins with images.
+        inputs = super().__call__(text=text, audio=audio, **kwargs)
+        rate = kwargs.get("tokens_per_window") or (kwargs.get("audio_kwargs") or {}).get("tokens_per_window")
+        if rate is not None and rate != self._rate(None):
+            inputs["tokens_per_window"] = torch.tensor(rate)
+        if output_labels:
+            ignored = (inputs["input_ids"] == self.audio_token_id) | (inputs["attention_mask"] == 0)
+            inputs["labels"] = inputs["input_ids"].masked_fill(ignored, -100)
+        return inputs
+
+    def apply_chat_template(self, conversation, chat_template=None, output_labels: bool = False, **kwargs):
+        """As [`ProcessorMixin.apply_chat_template`].
+
+        Args:
+            conversation (`list[dict]` or a list of them): Contents are strings or lists of `text` and `audio` parts.
+            output_labels (`bool`, *optional*, defaults to `False`):
+                Add `labels` `(batch, length)`: the ids of the last turn, an assistant's, and -100 before it.
+
+        Raises:
+            ValueError: with `output_labels`, where the last turn is not an assistant's.
+        """
+        # The template writes every special token itself, as for a tokenizer.
+        kwargs["processor_kwargs"] = {"add_special_tokens": False, **(kwargs.get("processor_kwargs") or {})}
+        if not output_labels:
+            return super().apply_chat_template(conversation, chat_template, **kwargs)
+        kwargs.update(tokenize=True, return_dict=True)
+        inputs: Any = super().apply_chat_template(conversation, chat_template, **kwargs)
+        batched = isinstance(conversation[0], (list, tuple))
+        labels = torch.full_like(inputs["input_ids"], -100)
+        for row, turns in enumerate(conversation if batched else [conversation]):
+            answer = self._answer_of(turns, chat_template)
+            whole = self.tokenizer(answer, add_special_tokens=False).input_ids
+            end = int(inputs["attention_mask"][row].nonzero()[-1]) + 1
+            start = end - len(whole)
+            if inputs["input_ids"][row, start:end].tolist() != whole:
+                raise ValueError("the chat template's answer does not begin at a token of its own: no labels for it")
+            learned = start + len(self.tokenizer(answer.rstrip(), add_special_tokens=False).input_ids)
+            labels[row, start:learned] = inputs["input_ids"][row, start:learned]
+        inputs["labels"] = labels
+        return inputs
+
+    def apply_transcription_request(
+        self,
+        audio: Any,
+        language: str | list[str | None] | None = None,
+        prompt: str | list[str | None] | None = None,
+        tokenize: bool = True,
+        **kwargs,
+    ) -> BatchFeature | list[str]:
+        r"""Inputs of `generate` for the transcripts of audios.
+
+        The prompt is the published one, `<|ASR|>`, the audio, a line break and `transcription_prompt`. How the
+        published model names a language is not known: here its token, such as `<|EN|>`, follows the task's where
+        there is one, and an unknown language is named in words.
+
+        Args:
+            audio (`str`, array, or a list of them): Paths, addresses or samples, one prompt for each.
+            language (`str` or `list[str]`, *optional*): A code such as `"en"`, or a name; for all or each.
+            prompt (`str` or `list[str]`, *optional*): In place of `transcription_prompt`; for all or each.
+            tokenize (`bool`, *optional*, defaults to `True`): Give token ids and features; texts otherwise.
+            kwargs: Further arguments of `apply_chat_template`.
+
+        Raises:
+            ValueError: for no audio, and lists of other lengths than the audio's.
+        """
+        audios = list(make_list_of_audio_chat_template(audio))
+        if not audios:
+            raise ValueError("a transcription needs at least one audio")
+        languages, prompts = _for_each(language, len(audios), "language"), _for_each(prompt, len(audios), "prompt")
+        conversations = []
+        for item, spoken, wanted in zip(audios, languages, prompts, strict=True):
+            token, wording = self._language_wording(spoken, wanted or self.transcription_prompt)
+            content = [
+                {"type": "text", "text": f"{TASK_TOKENS[0]}{token}"},
+                make_audio_chat_template_content(item),
+                {"type": "text", "text": f"\n{wording}"},
+            ]
+            conversations.append([{"role": "user", "content": content}])
+        kwargs.setdefault("add_generation_prompt", True)
+        return self.apply_chat_template(conversations, tokenize=tokenize, return_dict=tokenize, **kwargs)
+
+    def num_windows(self, num_samples: int) -> int:
+        """Windows of an audio of `num_samples` at 16 kHz."""
+        step, whole = self._step_samples(), self.feature_extractor.n_samples
+        return 1 + max(0, math.ceil((num_samples - whole) / step))
+
+    def num_audio_tokens(self, num_samples: int, tokens_per_window: int | None = None) -> int:
+        """Speech tokens of an audio of `num_samples` at 16 kHz."""
+        windows, rate = self.num_windows(num_samples), self._rate(tokens_per_window)
+        last = num_samples - (windows - 1) * self._step_samples()
+        return (windows - 1) * rate + self._window_tokens(last, rate)
+
+    def cut_windows(self, samples: np.ndarray) -> list[np.ndarray]:
+        """The windows of an audio `(samples,)`, the last one as short as it is."""
+        step, whole = self._step_samples(), self.feature_extractor.n_samples
+        return [samples[i * step : i * step + whole] for i in range(self.num_windows(len(samples)))]
+
+    def window_features(self, windows: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-mel features `(windows, mel bins, frames)` and their mask `(windows, frames)`, 1 on audio."""
+        extractor = self.feature_extractor
+        shape = (len(windows), extractor.feature_size, extractor.nb_max_frames)
+        features, mask = torch.empty(shape), torch.zeros(shape[0], shape[2], dtype=torch.long)
+        for start in range(0, len(windows), FEATURE_WINDOWS_AT_ONCE):
+            block = slice(start, min(start + FEATURE_WINDOWS_AT_ONCE, len(windows)))
+            extracted = extractor(windows[block], sampling_rate=extractor.sampling_rate, return_tensors="pt")
+            features[block] = extracted.input_features
+        for row, window in enumerate(windows):
+            mask[row, : math.ceil(len(window) / extractor.hop_length)] = 1
+        return features, mask
+
+    def _process_audio(self, audio: Any, **kwargs) -> tuple[dict, list[str]]:
+        rate = self._rate(kwargs.get("tokens_per_window"))
+        given = kwargs.get("sampling_rate")
+        if given != self.feature_extractor.sampling_rate:
+            raise ValueError(
+                f"the audio is at {given} Hz, the model takes {self.feature_extractor.sampling_rate} Hz: resample it, "
+                "or give the path of its file"
+            )
+        clips = [mono_samples(clip) for clip in audio]
+        features, mask = self.window_features([window for clip in clips for window in self.cut_windows(clip)])
+        counts = [self.num_audio_tokens(len(clip), rate) for clip in clips]
+        inputs = {"input_features": features, "input_features_mask": mask, "num_audio_tokens": counts}
+        return inputs, [self.audio_token * count for count in counts]
+
+    def _rate(self, tokens_per_window: int | None) -> int:
+        return tokens_per_window or self.tokens_per_window or self.num_queries
+
+    def _step_samples(self) -> int:
+        overlap = round(self.window_overlap * self.feature_extractor.sampling_rate)
+        return self.feature_extractor.n_samples - overlap
+
+    def _window_tokens(self, num_samples: int, rate: int) -> int:
+        mel_frames = math.ceil(num_samples / self.feature_extractor.hop_length)
+        frames = math.ceil(mel_frames / MEL_FRAMES_PER_ENCODER_FRAME)
+        positions = self.max_source_positions
+        return tokens_in_window(frames, positions, self.num_queries, rate, self.tokens_follow_length)
+
+    def _answer_of(self, turns: list[dict], chat_template: str | None) -> str:
+        """What the chat template writes behind the generation prompt for the last turn."""
+        if turns[-1]["role"] != "assistant":
+            raise ValueError(f"labels need a last turn of an assistant, this one's role is {turns[-1]['role']!r}")
+        whole = super().apply_chat_template(turns, chat_template)
+        prompt = super().apply_chat_template(turns[:-1], chat_template, add_generation_prompt=True)
+        if not whole.startswith(prompt):
+            raise ValueError("the chat template writes past turns differently: no labels for it")
+        return whole.removeprefix(prompt)
+
+    def _language_wording(self, language: str | None, prompt: str) -> tuple[str, str]:
+        """The language's token, and the prompt, which names the language where it has no token."""
+        if language is None:
+            return "", prompt
+        token = f"<|{language.upper()}|>"
+        if token in self.tokenizer.get_vocab():
+            return token, prompt
+        return "", f"{prompt} Language: {language}."
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["input_ids", "attention_mask", "input_features", "input_features_mask"]
+
+    @property
+    def unused_input_names(self) -> list[str]:
+        """Outputs of the parts that the model does not take."""
+        return ["num_audio_tokens"]
+
+
+def mono_samples(audio: Any) -> np.ndarray:
+    """Samples `(samples,)` in float32 of an array; channels, along the shorter axis, are averaged.
+
+    Raises:
+        ValueError: for audio that is empty, not finite, of another type or of more than two axes.
+    """
+    samples = audio.detach().cpu().numpy() if isinstance(audio, torch.Tensor) else np.asarray(audio)
+    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fi":
+        raise ValueError(
+            f"audio must be an array of samples or channels x samples, of floats or signed integers; got "
+            f"{samples.ndim} axes of {samples.dtype}"
+        )
+    if samples.size == 0:
+        raise ValueError("the audio is empty: it has no samples")
+    if samples.dtype.kind == "i":
+        samples = samples / -float(np.iinfo(samples.dtype).min)
+    if samples.ndim == 2:
+        samples = samples.mean(axis=int(np.argmin(samples.shape)))
+    if not np.isfinite(samples).all():
+        raise ValueError("the audio has samples that are NaN or infinite")
+    return samples.astype(np.float32)
+
+
+def _for_each(value: Any, count: int, name: str) -> list:
+    if value is None or isinstance(value, str):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"there are {count} audios, but {len(value)} values of {name}")
+    return list(value)
+
+
+__all__ = ["FastSLMProcessor"]

@@ -1,0 +1,68 @@
+"""Windows of speech through a Whisper encoder: in blocks, and at their true length where the encoder allows it."""
+
+import os
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, MEL_FRAMES_PER_SECOND
+
+ENCODER_FRAMES_PER_SECOND = MEL_FRAMES_PER_SECOND // MEL_FRAMES_PER_ENCODER_FRAME
+
+
+class FastSLMSpeechEncoder(WhisperEncoder):
+    r"""Whisper's encoder, weight for weight, that also takes windows shorter than 30 s."""
+
+    def forward(self, input_features: torch.Tensor, **kwargs) -> torch.Tensor:
+        """Log-mel `(windows, mel bins, 2 * frames)` to `(windows, frames, hidden)`."""
+        states = nn.functional.gelu(self.conv1(input_features))
+        states = nn.functional.gelu(self.conv2(states)).transpose(1, 2)
+        states = states + self.embed_positions.weight[: states.shape[1]]
+        states = nn.functional.dropout(states, p=self.dropout, training=self.training)
+        for layer in self.layers:
+            states = layer(states, None, **kwargs)
+        return self.layer_norm(states)
+
+
+def encoder_frames(input_features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Encoder frames of audio in each window `(windows,)`, on CPU; at least one, all where there is no mask.
+
+    Raises:
+        ValueError: where the mask does not fit the features `(windows, mel bins, frames)`.
+    """
+    shape = (input_features.shape[0], input_features.shape[2])
+    if mask is None:
+        return torch.full((shape[0],), shape[1] // MEL_FRAMES_PER_ENCODER_FRAME)
+    if tuple(mask.shape) != shape:
+        raise ValueError(f"input_features_mask must have shape {shape}, got {tuple(mask.shape)}")
+    mel_frames = mask.long().sum(dim=1).cpu()
+    return (-(-mel_frames // MEL_FRAMES_PER_ENCODER_FRAME)).clamp(min=1)
+
+
+def window_blocks(lengths: torch.Tensor, whole: int, size: int, true_length: bool) -> list[tuple[list[int], int]]:
+    """Indices of at most `size` windows that are encoded together, and the encoder frames that they are encoded with.
+
+    At true length a window's frames depend on its own audio alone (rounded up to a second, so that windows can share
+    a block): its tokens are the same in any company.
+    """
+    groups: dict[int, list[int]] = {}
+    for window, length in enumerate(lengths.tolist()):
+        seconds = -(-length // ENCODER_FRAMES_PER_SECOND)
+        frames = min(whole, seconds * ENCODER_FRAMES_PER_SECOND) if true_length else whole
+        groups.setdefault(frames, []).append(window)
+    return [
+        (windows[start : start + size], frames)
+        for frames, windows in groups.items()
+        for start in range(0, len(windows), size)
+    ]
+
+
+def load_speech_encoder(source: PreTrainedModel | str | os.PathLike) -> PreTrainedModel:
+    """The encoder of a Whisper model, name or folder."""
+    config = source.config if isinstance(source, PreTrainedModel) else AutoConfig.from_pretrained(source)
+    if config.model_type != "whisper":
+        raise ValueError(f"the speech encoder must be a Whisper; {source!s:.80} has model_type {config.model_type!r}")
+    model = source if isinstance(source, PreTrainedModel) else AutoModel.from_pretrained(source)
+    return model if isinstance(model, WhisperEncoder) else model.get_encoder()
