@@ -14,6 +14,8 @@ VERBS = {
     "distill": "train a student with ASKD",
     "evaluate": "WER, CER, speed and memory of one model, or of two side by side",
     "transcribe": "write the text of audio files",
+    "push": "upload a saved folder to the Hugging Face Hub",
+    "card": "rewrite the model card of a saved folder",
 }
 
 

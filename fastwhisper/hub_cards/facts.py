@@ -44,14 +44,21 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
 
 
 def count_parameters(folder: Path) -> int | None:
-    """Parameters in the folder's safetensors, tied ones once; None where there are no weights."""
-    from safetensors import safe_open
+    """Parameters in the folder's safetensors, tied ones once; None where there are no weights.
+
+    Raises:
+        InputError: for a damaged file.
+    """
+    from safetensors import SafetensorError, safe_open
 
     total = 0
     for path in weight_files(folder):
-        with safe_open(path, "np") as weights:
-            names = weights.keys()
-            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
+        try:
+            with safe_open(path, "np") as weights:
+                names = weights.keys()
+                total += sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
+        except SafetensorError as error:
+            raise InputError(f"{path} is no whole safetensors file: {error}") from error
     return total or None
 
 

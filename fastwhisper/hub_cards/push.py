@@ -1,0 +1,165 @@
+"""Uploads a saved folder to the Hub: complete, in one commit, and without anything private in it."""
+
+import mmap
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import InputError
+from .card import START, write_card
+from .export import complete_hub_folder
+from .facts import read_config, weight_files
+
+SUFFIXES = {".json", ".safetensors", ".md", ".txt", ".jinja", ".png", ".jpg", ".svg", ".model", ".wav", ".flac"}
+CODE = re.compile(r"(configuration|modeling|processing)_\w+\.py")
+TRAINING_STATE = {"trainer_state.json", "askd_state.json", "scaler.json", "all_results.json"}
+SECRETS = {
+    "a token of the Hub": rb"\bhf_[A-Za-z0-9]{30,}|\bapi_org_[A-Za-z0-9]{30,}",
+    "a private key": rb"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "a GitHub token": rb"\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_\w{40,}",
+    "an AWS key": rb"\bAKIA[0-9A-Z]{16}\b",
+}
+LOCAL_PATHS = rb"/home/[\w.-]+/|/Users/[\w.-]+/|/root/[\w.-]+|/tmp/[\w.-]+|/var/folders/|[A-Za-z]:\\{1,2}Users\\{1,2}[\w.-]+|file:///\w"
+
+
+class PushError(InputError):
+    """The Hub could not take the folder; the message says what to do."""
+
+
+def upload_folder_to_hub(
+    folder: str | os.PathLike,
+    repo_id: str,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str = "Upload with fastwhisper",
+    token: str | None = None,
+) -> str:
+    """Upload a saved folder to a model repository of the Hub in one commit; nothing in the folder changes.
+
+    What the folder lacks (code, processor files, a card) is added in the upload, and the card that this package wrote
+    names the repository. Checkpoints, optimiser states, `training_args.bin` and whatever is no part of a model stay
+    here. A second call uploads only what has changed.
+
+    Args:
+        folder (`str` or `os.PathLike`): Holds a saved model and its processor.
+        repo_id (`str`): `owner/name`; it is created where it does not exist.
+        private (`bool`, *optional*): Whether a repository that is created is private.
+        revision (`str`, *optional*): Branch; it is created where it does not exist.
+        create_pr (`bool`, *optional*, defaults to `False`): Open a pull request instead of a commit to the branch.
+        commit_message (`str`, *optional*): First line of the commit.
+        token (`str`, *optional*): By default that of `hf auth login` or of the variable HF_TOKEN.
+
+    Returns:
+        Address of the commit or of the pull request.
+
+    Raises:
+        InputError: where the folder is no saved model, and where a file holds a secret or a path of this machine.
+        PushError: where the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
+
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory(prefix="fastwhisper-push-") as staging:
+        stage(Path(folder), Path(staging), repo_id)
+        try:
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            if revision and not create_pr:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=staging,
+                revision=revision,
+                create_pr=create_pr,
+                commit_message=commit_message,
+            )
+        except HfHubHTTPError as error:
+            raise PushError(_refusal(error.response.status_code, repo_id)) from error
+        except LocalTokenNotFoundError as error:
+            raise PushError(_refusal(401, repo_id)) from error
+        except HFValidationError as error:
+            raise PushError(f"{repo_id!r} is no name of a repository: give OWNER/NAME") from error
+        except (HTTPError, ConnectionError) as error:
+            raise PushError(
+                f"the connection to {api.endpoint} failed ({error or type(error).__name__}); the folder is as it was: "
+                "try again, what has arrived is not sent twice"
+            ) from error
+    return commit.pr_url or commit.commit_url
+
+
+def stage(folder: Path, staging: Path, repo_id: str) -> None:
+    """Fill an empty folder with all that is uploaded, weights as links, and check it for secrets and local paths.
+
+    Raises:
+        InputError: where the folder is no saved model, or a file holds a secret or a path of this machine.
+    """
+    config = read_config(folder)
+    if not weight_files(folder):
+        raise InputError(f"{folder} has no safetensors weights: save a model into it with save_pretrained first")
+    for path in uploaded_files(folder):
+        target = staging / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".safetensors":
+            target.symlink_to(path.resolve())
+        else:
+            shutil.copyfile(path, target)
+    complete_hub_folder(staging)
+    card = staging / "README.md"
+    if config.get("model_type") == "whisper" and (not card.exists() or START in card.read_text(encoding="utf-8")):
+        write_card(staging, repo_id)
+    for path in sorted(staging.rglob("*")):
+        if path.is_file():
+            check_private(path, folder)
+
+
+def uploaded_files(folder: Path) -> Iterator[Path]:
+    """The files of a folder that belong to a model: no state of a training, no hidden file but `.eval_results`."""
+    weights = set(weight_files(folder))
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".safetensors":
+            wanted = path in weights
+        else:
+            wanted = path.suffix in SUFFIXES or CODE.fullmatch(path.name) is not None
+        if path.is_file() and wanted and path.name not in TRAINING_STATE and not path.name.startswith("."):
+            yield path
+    yield from sorted((folder / ".eval_results").glob("*.yaml"))
+
+
+def check_private(path: Path, folder: Path) -> None:
+    """Search the bytes of a file for tokens, keys and paths of this machine.
+
+    Args:
+        path (`Path`): The file to be uploaded.
+        folder (`Path`): The folder that it came from, whose own place on this machine is private too.
+
+    Raises:
+        InputError: where one is found; names the file and what it is, and not the secret.
+    """
+    if path.stat().st_size == 0:
+        return
+    own = [str(place).encode() for place in (folder.resolve(), Path.home()) if len(place.parts) > 2]
+    local = b"|".join([LOCAL_PATHS, *map(re.escape, own)])
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for what, pattern in {**SECRETS, "a path of this machine": local}.items():
+            found = re.search(pattern, content)
+            if found:
+                line = "" if path.suffix == ".safetensors" else f", line {content[: found.start()].count(10) + 1}"
+                raise InputError(f"{path.name}{line} holds {what}: nothing was uploaded; remove it and push again")
+
+
+def _refusal(status: int, repo_id: str) -> str:
+    if status == 401:
+        return (
+            f"the Hub knows no valid token for {repo_id} (401): run `hf auth login` or set HF_TOKEN, with write access"
+        )
+    if status == 403:
+        return f"your token may not write to {repo_id} (403): use one with write access to its owner"
+    if status == 404:
+        return f"the Hub has no {repo_id} that your token can see (404): check owner, name and revision"
+    if status >= 500:
+        return f"the Hub failed ({status}); the folder is as it was: try again in a while"
+    return f"the Hub refused the upload to {repo_id} ({status})"

@@ -1,0 +1,219 @@
+"""A Hub on 127.0.0.1 that speaks the routes which huggingface_hub and transformers use, and can be told to fail."""
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass
+class Failure:
+    """How the next requests go wrong whose path contains `route`: with a status, or by a broken connection."""
+
+    route: str
+    times: int
+    status: int | None = None
+
+
+@dataclass
+class FakeHub:
+    """All that the server knows. Repositories are histories of commits; a commit is all files by path."""
+
+    address: str = ""
+    branches: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    large: dict[str, bytes] = field(default_factory=dict)
+    private: set[str] = field(default_factory=set)
+    requests: list[str] = field(default_factory=list)
+    failure: Failure | None = None
+
+    def history(self, repo: str, branch: str = "main") -> list[str]:
+        """Commits of a branch, oldest first."""
+        return self.branches[repo][branch]
+
+    def files(self, repo: str, revision: str = "main") -> dict[str, bytes]:
+        """The files of a branch or a commit."""
+        return self.commits[self.commit(repo, revision) or ""]
+
+    def commit(self, repo: str, revision: str) -> str | None:
+        branches = self.branches.get(repo, {})
+        if revision in branches:
+            return branches[revision][-1]
+        known = any(revision in commits for commits in branches.values())
+        return revision if known else None
+
+    def add_commit(self, repo: str, branch: str, files: dict[str, bytes]) -> str:
+        history = self.branches[repo].setdefault(branch, [])
+        oid = hashlib.sha1(f"{repo} {branch} {len(history)}".encode()).hexdigest()
+        self.commits[oid] = files
+        history.append(oid)
+        return oid
+
+
+@contextmanager
+def running_hub() -> Iterator[FakeHub]:
+    """Start a Hub on a free port of 127.0.0.1 and stop it at the end."""
+    hub = FakeHub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    server.daemon_threads = True
+    hub.address = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: FakeHub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._serve(b"")
+
+    def do_HEAD(self) -> None:
+        self._serve(b"")
+
+    def do_POST(self) -> None:
+        self._serve(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+    def do_PUT(self) -> None:
+        self.do_POST()
+
+    def _serve(self, body: bytes) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append(f"{self.command} {path}")
+        if path == "/fail":
+            self.hub.failure = Failure(**json.loads(body))
+            return self._json({})
+        failure = self.hub.failure
+        if failure and failure.times and failure.route in path:
+            failure.times -= 1
+            if failure.status is None:
+                self.close_connection = True
+                return self.connection.close()
+            return self._json({"error": "as told"}, failure.status)
+        parts = path.strip("/").split("/")
+        if path == "/api/repos/create":
+            return self._create(json.loads(body))
+        if path == "/api/validate-yaml":
+            return self._json({"errors": [], "warnings": []})
+        if parts[:2] == ["api", "models"]:
+            return self._api("/".join(parts[2:4]), parts[4:], body)
+        if parts[0] == "lfs":
+            self.hub.large[parts[1]] = body
+            return self._json({})
+        if path.endswith(".git/info/lfs/objects/batch"):
+            return self._batch(json.loads(body))
+        if len(parts) > 4 and parts[2] == "resolve":
+            return self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
+        return self._json({"error": "no such route"}, 404)
+
+    def _create(self, wanted: dict) -> None:
+        repo = f"{wanted.get('organization') or 'tester'}/{wanted['name']}"
+        address = {"url": f"{self.hub.address}/{repo}", "id": repo, "name": repo}
+        if repo in self.hub.branches:
+            return self._json({"error": "You already created this model repo", **address}, 409)
+        self.hub.branches[repo] = {}
+        self.hub.add_commit(repo, "main", {})
+        if wanted.get("private") or wanted.get("visibility") == "private":
+            self.hub.private.add(repo)
+        return self._json(address)
+
+    def _api(self, repo: str, rest: list[str], body: bytes) -> None:
+        if repo not in self.hub.branches:
+            return self._json({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+        route, revision = (rest[0] if rest else "revision"), (rest[1] if len(rest) > 1 else "main")
+        if route == "branch":
+            known = revision in self.hub.branches[repo]
+            if not known:
+                self.hub.add_commit(repo, revision, dict(self.hub.files(repo)))
+            return self._json({}, 409 if known else 200)
+        oid = self.hub.commit(repo, revision)
+        if oid is None:
+            return self._json({"error": "Invalid rev id"}, 404, {"X-Error-Code": "RevisionNotFound"})
+        files = self.hub.commits[oid]
+        if route == "revision":
+            names = [{"rfilename": name} for name in files]
+            return self._json({"id": repo, "modelId": repo, "sha": oid, "private": False, "siblings": names})
+        if route == "tree":
+            return self._json([self._entry(name, content) for name, content in files.items()])
+        if route == "preupload":
+            return self._json({"files": [self._mode(row, files) for row in json.loads(body)["files"]]})
+        if route == "commit":
+            return self._commit(repo, revision, files, body)
+        return self._json({"error": "no such route"}, 404)
+
+    def _entry(self, name: str, content: bytes) -> dict:
+        entry = {"type": "file", "path": name, "size": len(content), "oid": _git_oid(content)}
+        if name.endswith(".safetensors"):
+            entry["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
+        return entry
+
+    def _mode(self, row: dict, files: dict[str, bytes]) -> dict:
+        name = row["path"]
+        large = name.endswith(".safetensors")
+        known = files.get(name)
+        oid = None if known is None else hashlib.sha256(known).hexdigest() if large else _git_oid(known)
+        return {"path": name, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, "oid": oid}
+
+    def _commit(self, repo: str, revision: str, files: dict[str, bytes], body: bytes) -> None:
+        files = dict(files)
+        for line in body.splitlines():
+            item = json.loads(line)
+            value = item["value"]
+            if item["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif item["key"] == "lfsFile":
+                files[value["path"]] = self.hub.large[value["oid"]]
+            elif item["key"] == "deletedFile":
+                files.pop(value["path"], None)
+        request = "create_pr=1" in self.path
+        oid = self.hub.add_commit(repo, "refs/pr/1" if request else revision, files)
+        answer = {"success": True, "commitOid": oid, "commitUrl": f"{self.hub.address}/{repo}/commit/{oid}"}
+        if request:
+            answer["pullRequestUrl"] = f"{self.hub.address}/{repo}/discussions/1"
+        return self._json(answer)
+
+    def _batch(self, wanted: dict) -> None:
+        rows = []
+        for row in wanted["objects"]:
+            href = {"href": f"{self.hub.address}/lfs/{row['oid']}", "header": {}}
+            rows.append({**row, **({} if row["oid"] in self.hub.large else {"actions": {"upload": href}})})
+        return self._json({"transfer": "basic", "objects": rows})
+
+    def _file(self, repo: str, revision: str, name: str) -> None:
+        oid = self.hub.commit(repo, revision)
+        if oid is None:
+            code = "RevisionNotFound" if repo in self.hub.branches else "RepoNotFound"
+            return self._json({"error": code}, 404, {"X-Error-Code": code})
+        content = self.hub.commits[oid].get(name)
+        headers = {"X-Repo-Commit": oid}
+        if content is None:
+            return self._json({"error": "EntryNotFound"}, 404, {"X-Error-Code": "EntryNotFound", **headers})
+        return self._send(content, 200, {"ETag": f'"{_git_oid(content)}"', **headers})
+
+    def _json(self, value: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        self._send(json.dumps(value).encode(), status, {"Content-Type": "application/json", **(headers or {})})
+
+    def _send(self, content: bytes, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+def _git_oid(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

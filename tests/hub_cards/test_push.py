@@ -1,0 +1,256 @@
+"""Pushing to a Hub on this machine: what arrives, what never does, and what is said when it goes wrong."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fastwhisper.errors import InputError
+from fastwhisper.hub_cards.push import stage
+
+from ..fake_hub import running_hub
+from ..hub_folders import WITHOUT_PACKAGE, python_answer, save_student
+
+TOKEN = "hf_" + "aB3" * 12
+ARRIVES = {
+    "README.md",
+    "askd_run.json",
+    "config.json",
+    "configuration_fastwhisper.py",
+    "curves.png",
+    "evaluation.json",
+    "generation_config.json",
+    "model.safetensors",
+    "modeling_fastwhisper.py",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
+
+PUSH = """
+import contextlib, io, json, os, sys, urllib.request
+from fastwhisper.cli.main import main
+
+answers = {}
+
+def fail(route, times, status=None):
+    body = json.dumps({"route": route, "times": times, "status": status}).encode()
+    urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/fail", body).close()
+
+def push(name, *arguments):
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        code = main(["push", *arguments])
+    answers[name] = {"code": code, "out": out.getvalue(), "error": error.getvalue()}
+
+folder = sys.argv[1]
+push("first", folder, "tester/student", "--private")
+push("again", folder, "tester/student")
+push("branch", folder, "tester/student", "--revision", "next")
+push("request", folder, "tester/student", "--create_pr")
+for status in (401, 404, 500):
+    fail("/api/repos/create", 1, status)
+    push(f"create {status}", folder, f"tester/c{status}")
+    push(f"create {status}, again", folder, f"tester/c{status}")
+for status in (403, 500):
+    fail("/commit/", 1, status)
+    push(f"commit {status}", folder, f"tester/d{status}")
+    push(f"commit {status}, again", folder, f"tester/d{status}")
+fail("/commit/", 1)
+push("dropped", folder, "tester/dropped")
+push("dropped, again", folder, "tester/dropped")
+push("no name", folder, "a/b/c")
+push("no folder", folder + "-missing", "tester/student")
+push("one word", folder)
+
+from fastwhisper import FastWhisperForConditionalGeneration
+FastWhisperForConditionalGeneration.from_pretrained(folder).push_to_hub("tester/direct")
+print(json.dumps(answers))
+"""
+
+LOAD = (
+    WITHOUT_PACKAGE
+    + """
+import json, torch
+from huggingface_hub import ModelCard
+from transformers import AutoModel, AutoModelForSpeechSeq2Seq, AutoProcessor
+
+answers = {}
+
+def look(name, repo, load=AutoModelForSpeechSeq2Seq, **options):
+    model = load.from_pretrained(repo, **options)
+    logits = model(torch.ones(1, 80, 200), decoder_input_ids=torch.tensor([[641, 642, 648]])).logits
+    answers[name] = [type(model).__name__, type(model).__module__.split(".")[0], logits[0, -1, :8].tolist()]
+
+commit = sys.argv[1]
+look("plain", "tester/student")
+look("trusted", "tester/student", trust_remote_code=True)
+look("AutoModel", "tester/student", AutoModel, trust_remote_code=True)
+look("pinned", "tester/student", trust_remote_code=True, revision=commit)
+look("direct", "tester/direct", trust_remote_code=True)
+answers["processor"] = type(AutoProcessor.from_pretrained("tester/student")).__name__
+answers["library"] = ModelCard.load("tester/student").data.library_name
+print(json.dumps(answers))
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with running_hub() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, demo_tokenizer):
+    """A folder that a training left behind: a model, and much that is nobody else's business."""
+    folder = save_student(tmp_path_factory.mktemp("push") / "student", demo_tokenizer)
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "curves.png").write_bytes(b"\x89PNG")
+    (folder / "askd_run.json").write_text(json.dumps({"teacher": {"license": "apache-2.0"}}))
+    (folder / "evaluation.json").write_text(json.dumps({"command": f"fastwhisper evaluate --model {folder}"}))
+    for name in ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "self_teacher.safetensors"):
+        (folder / name).write_bytes(TOKEN.encode())
+    for name in ("trainer_state.json", "askd_state.json", ".env", "notes.py"):
+        (folder / name).write_text(TOKEN)
+    (folder / "checkpoint-1").mkdir()
+    (folder / "checkpoint-1" / "config.json").write_text(TOKEN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def pushed(hub, folder, content, tmp_path_factory):
+    """What each call of `fastwhisper push` said."""
+    environment = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
+    return python_answer(PUSH, tmp_path_factory.mktemp("client"), folder, **environment)
+
+
+@pytest.fixture(scope="module")
+def loaded(hub, pushed, tmp_path_factory):
+    """What a machine without this package gets from the Hub."""
+    environment = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    commit = hub.history("tester/student")[1]
+    return python_answer(LOAD, tmp_path_factory.mktemp("reader"), commit, **environment)
+
+
+def test_a_push_is_one_complete_commit(hub, pushed):
+    assert pushed["first"]["code"] == 0, pushed["first"]["error"]
+    # The first commit is the empty one that every repository starts with.
+    assert len(hub.history("tester/student")) == 2
+    assert set(hub.files("tester/student")) == ARRIVES
+    assert pushed["first"]["out"].strip().endswith(hub.history("tester/student")[1])
+    assert "tester/student" in hub.private
+
+
+def test_nothing_private_arrives(hub, pushed, folder):
+    for commit in hub.commits.values():
+        for name, content in commit.items():
+            for private in (TOKEN, str(folder), str(folder.parent), str(Path.home())):
+                assert private.encode() not in content, name
+
+
+def test_the_card_names_the_repository(hub, pushed):
+    assert b'model="tester/student"' in hub.files("tester/student")["README.md"]
+
+
+def test_the_folder_is_left_as_it_was(pushed, folder, content):
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == content
+
+
+def test_pushed_again_nothing_is_sent_twice(hub, pushed):
+    assert pushed["again"]["code"] == 0
+    assert len(hub.history("tester/student")) == 2
+    (weights,) = {oid for oid in hub.large if hub.large[oid] == hub.files("tester/student")["model.safetensors"]}
+    assert hub.requests.count(f"PUT /lfs/{weights}") == 1
+
+
+def test_a_branch_and_a_pull_request(hub, pushed):
+    assert pushed["branch"]["code"] == pushed["request"]["code"] == 0
+    assert set(hub.files("tester/student", "next")) == ARRIVES
+    assert len(hub.history("tester/student")) == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        ("create 401", "hf auth login"),
+        ("create 404", "the Hub has no tester/c404"),
+        ("create 500", "the Hub failed (500)"),
+        ("commit 403", "may not write to tester/d403"),
+        ("commit 500", "try again"),
+        ("dropped", "the connection to http://127.0.0.1"),
+    ],
+)
+def test_a_failure_is_one_clear_line_and_a_second_try_succeeds(hub, pushed, failure, said):
+    first, second = pushed[failure], pushed[f"{failure}, again"]
+
+    assert first["code"] == 2
+    assert first["error"].startswith("fastwhisper push: error: ") and said in first["error"]
+    assert first["error"].count("\n") == 1 and "Traceback" not in first["error"]
+    assert second["code"] == 0, second["error"]
+    repo = f"tester/{failure.replace('create ', 'c').replace('commit ', 'd')}"
+    assert set(hub.files(repo)) == ARRIVES and len(hub.history(repo)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("no name", "OWNER/NAME"), ("no folder", "no config.json"), ("one word", "FOLDER and REPO")],
+)
+def test_wrong_arguments_are_one_line(pushed, name, said):
+    assert pushed[name]["code"] == 2
+    assert said in pushed[name]["error"] and pushed[name]["error"].count("\n") == 1
+
+
+def test_it_loads_from_the_hub_with_and_without_our_code(loaded):
+    assert loaded["plain"][:2] == ["WhisperForConditionalGeneration", "transformers"]
+    for name in ("trusted", "AutoModel", "pinned", "direct"):
+        assert loaded[name][:2] == ["FastWhisperForConditionalGeneration", "transformers_modules"], name
+        torch.testing.assert_close(loaded[name][2], loaded["plain"][2], rtol=0, atol=0)
+    assert loaded["processor"] == "WhisperProcessor"
+    assert loaded["library"] == "transformers"
+
+
+@pytest.mark.parametrize(
+    ("name", "secret", "what"),
+    [
+        ("README.md", TOKEN, "a token of the Hub"),
+        ("evaluation.json", '{"key": "ghp_' + "a" * 36 + '"}', "a GitHub token"),
+        ("notes.txt", "-----BEGIN RSA PRIVATE KEY-----", "a private key"),
+        ("chat_template.jinja", "\n{{ '/home/somebody/secret' }}", "line 2 holds a path of this machine"),
+        ("tokenizer_config.json", "{own}", "a path of this machine"),
+        ("model.safetensors", TOKEN, "model.safetensors holds a token of the Hub"),
+    ],
+)
+def test_a_file_with_something_private_is_refused_by_name(tmp_path, demo_tokenizer, name, secret, what):
+    folder = save_student(tmp_path / "student", demo_tokenizer)
+    if name == "tokenizer_config.json":
+        settings = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**settings, "name_or_path": str(folder)}))
+    elif name == "model.safetensors":
+        save_file(load_file(folder / name), folder / name, metadata={"format": "pt", "note": secret})
+    else:
+        with (folder / name).open("a") as file:
+            file.write(secret)
+    (tmp_path / "staging").mkdir()
+
+    with pytest.raises(InputError, match=what) as refused:
+        stage(folder, tmp_path / "staging", "tester/student")
+    assert name in str(refused.value) and TOKEN not in str(refused.value)
+
+
+def test_a_folder_without_weights_is_refused(tmp_path, demo_tokenizer):
+    folder = save_student(tmp_path / "student", demo_tokenizer)
+    shutil.move(folder / "model.safetensors", folder / "self_teacher.safetensors")
+    (tmp_path / "staging").mkdir()
+
+    with pytest.raises(InputError, match="no safetensors weights"):
+        stage(folder, tmp_path / "staging", "tester/student")
