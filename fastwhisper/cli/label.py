@@ -63,15 +63,21 @@ def label(arguments: LabelArguments) -> "LabelReport | None":
     import logging
     from pathlib import Path
 
+    import transformers
+
     from ..data.loading import load_speech_dataset
     from ..data.pseudo_labels import LabelSettings, label_dataset, this_process
     from ..errors import InputError
+    from ..evaluation.checkpoints import load_checkpoint
     from ..evaluation.generation import GenerationOptions
 
     if arguments.batch_size < 1:
         raise InputError(f"batch_size={arguments.batch_size}: it must be at least 1")
     if arguments.wer_filter is not None and arguments.wer_filter < 0:
         raise InputError(f"wer_filter={arguments.wer_filter}: it must be at least 0")
+    # Its bar of weights would stand before an error that is to be one line, and its warnings are not the user's.
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
     state = this_process()
     if not state.is_main_process:
         logging.getLogger("fastwhisper").setLevel(logging.ERROR)
@@ -86,7 +92,7 @@ def label(arguments: LabelArguments) -> "LabelReport | None":
             limit=arguments.limit,
             require_text=arguments.wer_filter is not None,
         )
-        model, processor = _load_teacher(arguments, state.device.type)
+        model, processor = load_checkpoint(arguments.model, str(state.device), arguments.dtype)
     options = GenerationOptions(
         language=arguments.language,
         task=arguments.task,
@@ -103,32 +109,3 @@ def label(arguments: LabelArguments) -> "LabelReport | None":
             dropped = report.labelled - report.kept
             print(f"dropped {dropped} whose label and reference disagree by more than {arguments.wer_filter:.0%} WER")
     return report
-
-
-def _load_teacher(arguments: LabelArguments, device_type: str):
-    import torch
-    from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperProcessor
-    from transformers.utils import logging as transformers_logging
-
-    from ..errors import InputError
-
-    types = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    name = arguments.dtype or ("float32" if device_type == "cpu" else "float16")
-    if name not in types:
-        raise InputError(f"there is no dtype {name!r}; choose from {', '.join(types)}")
-    show_bar = transformers_logging.is_progress_bar_enabled()
-    # Its bar of weights would stand before an error that is to be one line.
-    transformers_logging.disable_progress_bar()
-    try:
-        model_type = AutoConfig.from_pretrained(arguments.model).model_type
-        if model_type != "whisper":
-            raise InputError(f"the teacher must be a Whisper; {arguments.model} has model_type {model_type!r}")
-        model = WhisperForConditionalGeneration.from_pretrained(arguments.model, dtype=types[name])
-        return model.eval(), WhisperProcessor.from_pretrained(arguments.model)
-    except InputError:
-        raise
-    except (ValueError, OSError) as error:
-        raise InputError(f"the model {arguments.model} cannot be loaded: {' '.join(str(error).split())}") from error
-    finally:
-        if show_bar:
-            transformers_logging.enable_progress_bar()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..evaluation.writing import write_whole
 
 SETTINGS_NAME = "labelling.json"
 METADATA_NAME = "metadata.jsonl"
@@ -84,10 +85,3 @@ class LabelParts:
                 for line in file:
                     content = json.loads(line)
                     yield content["batch"], content["rows"]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that no reader ever sees a part of it."""
-    beside = path.with_name(f"{path.name}.part")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)

@@ -16,19 +16,19 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
-from rich.console import Console
-from rich.progress import Progress
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from ..errors import InputError
 from ..evaluation.generation import GenerationOptions, check_prompt, generate_transcripts
 from ..evaluation.metrics import word_error_rate
 from ..evaluation.normalizers import text_normalizer
+from ..evaluation.progress import progress_bar
 from ..evaluation.transcripts import Transcript
+from ..evaluation.writing import write_whole
 from .audio import SAMPLING_RATE, audio_path, load_audio
 from .filtering import drop_unusable_rows
 from .label_encoding import TIMESTAMPED_COLUMNS, spaced
-from .label_parts import METADATA_NAME, LabelParts, write_whole
+from .label_parts import METADATA_NAME, LabelParts
 from .loading import SpeechDataset
 
 # The processes wait for the slowest at the end, which may take longer than a collective's ten minutes.
@@ -131,8 +131,7 @@ def _label_batches(
     total = None
     if isinstance(dataset, Dataset):
         total = sum(map(mine, range(-(-len(dataset) // options.batch_size))))
-    bar = Progress(console=Console(stderr=True), disable=not state.is_main_process)
-    with bar:
+    with progress_bar(state.is_main_process) as bar:
         task = bar.add_task("labelling batches", total=total)
         for batch, rows in _batches(dataset, options.batch_size, mine):
             first = batch * options.batch_size

@@ -180,7 +180,14 @@ def heard(monkeypatch):
 def test_wer_filter(model, processor, tmp_path, heard):
     ten = "the quick brown fox jumps over a very lazy dog"
     references = [ten, ten, ten, None, "Hello, WORLD!", "10 cats"]
-    texts = [ten, ten.replace("fox", "box"), ten.replace("quick brown", "slow red"), "anything", "hello world", "ten cats"]
+    texts = [
+        ten,
+        ten.replace("fox", "box"),
+        ten.replace("quick brown", "slow red"),
+        "anything",
+        "hello world",
+        "ten cats",
+    ]
     dataset = load_speech_dataset(write_speech_folder(tmp_path / "speech", [0.1] * 6, references))
     heard(texts)
     report = label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN, wer_filter=0.1)
