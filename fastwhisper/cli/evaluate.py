@@ -51,19 +51,18 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     """
     from pathlib import Path
 
-    import transformers
     from rich.console import Console
 
     from ..data.loading import load_speech_dataset
     from ..evaluation.checkpoints import display_name, load_checkpoint
     from ..evaluation.comparison import ComparisonSettings, compare_models
     from ..evaluation.generation import GenerationOptions
+    from ..evaluation.progress import quiet_transformers
     from ..evaluation.report import comparison_table, write_report
     from ..evaluation.writing import check_writable
 
     check_positive(batch_size=arguments.batch_size, num_beams=arguments.num_beams, repeats=arguments.repeats)
-    # What `generate` warns of belongs to its own calls, not to the user's.
-    transformers.logging.set_verbosity_error()
+    quiet_transformers()
     report_path = Path(arguments.output)
     predictions = Path(arguments.predictions) if arguments.predictions else None
     for path in (report_path, predictions):

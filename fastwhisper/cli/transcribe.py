@@ -49,12 +49,10 @@ def transcribe(files: Sequence[str], arguments: TranscribeArguments) -> "list[Tr
     import sys
     from pathlib import Path
 
-    import transformers
-
     from ..errors import InputError
     from ..evaluation.checkpoints import load_checkpoint
     from ..evaluation.generation import GenerationOptions, check_prompt
-    from ..evaluation.progress import progress_bar
+    from ..evaluation.progress import progress_bar, quiet_transformers
     from ..evaluation.subtitles import WRITERS
     from ..evaluation.transcription import find_recordings, output_paths, transcribe_recordings
     from ..evaluation.writing import check_writable, write_whole
@@ -65,8 +63,7 @@ def transcribe(files: Sequence[str], arguments: TranscribeArguments) -> "list[Tr
     for name, number in (("batch_size", arguments.batch_size), ("num_beams", arguments.num_beams)):
         if number < 1:
             raise InputError(f"--{name} must be 1 or more, not {number}")
-    # What `generate` warns of belongs to its own calls, not to the user's.
-    transformers.logging.set_verbosity_error()
+    quiet_transformers()
     recordings = find_recordings(files, sys.stdin.buffer)
     paths = output_paths(recordings, Path(arguments.output), formats) if arguments.output else {}
     if not arguments.output:

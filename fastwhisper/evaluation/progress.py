@@ -1,7 +1,8 @@
-"""The progress bar of evaluation and transcription."""
+"""What evaluation and transcription show on standard error."""
 
 import sys
 
+import transformers
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -22,3 +23,10 @@ def progress_bar(shown: bool = True) -> Progress:
         redirect_stdout=False,
         disable=not (shown and sys.stderr.isatty()),
     )
+
+
+def quiet_transformers() -> None:
+    """Keep transformers from warning of what its own `generate` calls do, and from drawing bars into a file."""
+    transformers.logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()

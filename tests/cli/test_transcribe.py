@@ -1,0 +1,153 @@
+"""`fastwhisper transcribe` from files to text, and what it refuses."""
+
+import io
+import json
+import subprocess
+import sys
+import types
+
+import pytest
+import soundfile
+
+from fastwhisper.cli.main import main
+from fastwhisper.cli.transcribe import TranscribeArguments, transcribe
+
+from ..evaluation.recordings import noise, real_speech, save_checkpoint, write_noise, write_only_words
+from ..tiny_models import tiny_whisper
+
+
+@pytest.fixture(scope="module")
+def checkpoint(demo_tokenizer, tmp_path_factory):
+    model = tiny_whisper(demo_tokenizer, max_target_positions=16)
+    write_only_words(model, demo_tokenizer)
+    return str(save_checkpoint(model, demo_tokenizer, tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture
+def audio(tmp_path):
+    """A folder with two short files, one of them deeper, and a long one."""
+    write_noise(tmp_path / "audio" / "b.wav", 1.5, 1)
+    write_noise(tmp_path / "audio" / "deep" / "a.flac", 0.7, 2)
+    write_noise(tmp_path / "audio" / "deep" / "long.wav", 2.6, 3)
+    (tmp_path / "audio" / "notes.txt").write_text("not audio")
+    return tmp_path / "audio"
+
+
+def refused(capsys, *argv: str) -> str:
+    """The one line of an error of input."""
+    assert main(["transcribe", *argv]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    assert captured.err.startswith("fastwhisper transcribe: error: ")
+    return captured.err
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    code = (
+        "import sys, fastwhisper.cli.main as m; m.main(['transcribe', '--help']); "
+        "sys.exit(bool({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "--word_timestamps" in shown and "FILES" in shown
+
+
+def test_one_file_to_standard_output(checkpoint, audio, capsys):
+    assert main(["transcribe", str(audio / "b.wav"), "--model", checkpoint]) == 0
+    captured = capsys.readouterr()
+    alone = transcribe([str(audio / "b.wav")], TranscribeArguments(model=checkpoint))
+    assert captured.out == alone[0].text + "\n" and alone[0].text
+    assert captured.err == ""
+
+
+def test_a_folder_in_every_format(checkpoint, audio, tmp_path, capsys):
+    output = tmp_path / "out" / "here"
+    argv = [str(audio), "--model", checkpoint, "--output", str(output), "--format", "txt,srt", "vtt", "json"]
+    assert main(["transcribe", *argv, "--word_timestamps", "--language", "English"]) == 0
+    written = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file())
+    kinds = ("json", "srt", "txt", "vtt")
+    assert written == [*(f"b.{kind}" for kind in kinds), *(f"deep/{n}.{k}" for n in ("a", "long") for k in kinds)]
+    assert capsys.readouterr().out == ""
+    for name in ("b", "deep/a", "deep/long"):
+        found = json.loads((output / f"{name}.json").read_text())
+        assert (output / f"{name}.txt").read_text() == found["text"] + "\n"
+        assert (output / f"{name}.vtt").read_text().startswith("WEBVTT\n")
+        assert any(segment["words"] for segment in found["segments"])
+        assert all(0 <= segment["start"] <= segment["end"] <= found["duration"] for segment in found["segments"])
+    assert json.loads((output / "deep/long.json").read_text())["duration"] == 2.6
+
+
+def test_several_files_are_labelled_and_in_order(checkpoint, audio, capsys):
+    files = [str(audio / "deep" / "long.wav"), str(audio / "b.wav"), str(audio / "deep" / "a.flac")]
+    assert main(["transcribe", *files, "--model", checkpoint, "--batch_size", "2"]) == 0
+    assert [line.split(": ")[0] for line in capsys.readouterr().out.splitlines()] == files
+    assert main(["transcribe", *files[1:], "--model", checkpoint, "--format", "json"]) == 0
+    assert [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()] == files[1:]
+
+
+def test_standard_input(checkpoint, audio, capsys, monkeypatch):
+    stdin = types.SimpleNamespace(buffer=io.BytesIO((audio / "b.wav").read_bytes()))
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert main(["transcribe", "-", "--model", checkpoint]) == 0
+    piped = capsys.readouterr().out
+    assert main(["transcribe", str(audio / "b.wav"), "--model", checkpoint]) == 0
+    assert piped == capsys.readouterr().out
+    assert "standard input is empty" in refused(capsys, "-", "--model", checkpoint)
+
+
+def test_a_recipe(checkpoint, audio, tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: {checkpoint}\nformat: [json]\nfiles: {audio / 'b.wav'}\n")
+    assert main(["transcribe", "--config", str(recipe)]) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == str(audio / "b.wav")
+
+
+@pytest.mark.parametrize(
+    "content, complaint", [(b"", "bad.wav"), (b"no audio at all", "bad.wav"), (None, "there is no file")]
+)
+def test_a_bad_file_stops_before_any_work(checkpoint, audio, tmp_path, capsys, content, complaint):
+    bad = tmp_path / "bad.wav"
+    if content is not None:
+        bad.write_bytes(content)
+    output = tmp_path / "out"
+    line = refused(capsys, str(audio / "b.wav"), str(bad), "--model", checkpoint, "--output", str(output))
+    assert complaint in line and "bad.wav" in line
+    assert not output.exists()
+
+
+def test_audio_without_samples_is_named(checkpoint, tmp_path, capsys):
+    soundfile.write(tmp_path / "empty.wav", noise(0.0), 16_000)
+    assert "empty.wav" in refused(capsys, str(tmp_path / "empty.wav"), "--model", checkpoint)
+
+
+def test_bad_requests_are_one_line(checkpoint, audio, tmp_path, capsys):
+    file, model = str(audio / "b.wav"), ("--model", checkpoint)
+    write_noise(tmp_path / "twin" / "b.flac", 0.5)
+    (tmp_path / "silent").mkdir()
+    assert "no audio file" in refused(capsys, *model)
+    assert "'doc'" in refused(capsys, file, *model, "--format", "doc")
+    assert "'klingon'" in refused(capsys, file, *model, "--language", "klingon")
+    assert "it knows en" in refused(capsys, file, *model, "--language", "de")
+    assert "no task 'sing'" in refused(capsys, file, *model, "--task", "sing")
+    assert "--batch_size" in refused(capsys, file, *model, "--batch_size", "0")
+    assert "--output" in refused(capsys, file, *model, "--format", "txt", "srt")
+    assert "--output" in refused(capsys, str(audio), *model, "--format", "srt")
+    assert "no audio files" in refused(capsys, str(tmp_path / "silent"), *model)
+    assert "would both be written" in refused(
+        capsys, file, str(tmp_path / "twin" / "b.flac"), *model, "--output", str(tmp_path / "out")
+    )
+    assert "nowhere" in refused(capsys, file, "--model", str(tmp_path / "nowhere"))
+    assert "silent" in refused(capsys, file, "--model", str(tmp_path / "silent"))
+    assert "'gpu'" in refused(capsys, file, *model, "--device", "gpu")
+    assert "'int3'" in refused(capsys, file, *model, "--dtype", "int3")
+    assert "cannot be made" in refused(capsys, file, *model, "--output", str(audio / "notes.txt" / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_human_speech(checkpoint, tmp_path):
+    files = sorted((real_speech("fsdd") / "recordings").glob("*.wav"))[:2]
+    files += sorted((real_speech("kathleen_arctic") / "flac").glob("*.flac"))[:1]
+    arguments = TranscribeArguments(model=checkpoint, format=["srt"], output=str(tmp_path))
+    transcripts = transcribe([str(file) for file in files], arguments)
+    for file, transcript in zip(files, transcripts, strict=True):
+        assert transcript.duration == pytest.approx(soundfile.info(file).duration, abs=1e-3)
+        assert (tmp_path / f"{file.stem}.srt").is_file()

@@ -1,0 +1,174 @@
+"""Models side by side: every row counted, equal models equal, the report complete."""
+
+import json
+
+import jiwer
+import numpy as np
+import pytest
+import torch
+
+from fastwhisper import FastWhisperForConditionalGeneration
+from fastwhisper.errors import InputError
+from fastwhisper.evaluation import comparison
+from fastwhisper.evaluation.comparison import ComparisonSettings, compare_models
+from fastwhisper.evaluation.generation import GenerationOptions, generate_transcripts
+from fastwhisper.evaluation.measurement import ForwardClock, peak_memory
+from fastwhisper.evaluation.report import comparison_table
+
+from ..tiny_models import tiny_whisper
+from .recordings import noise, noise_dataset, tiny_processor, write_noise
+
+TEXTS = ["turn on the lamp", "never mind", "yes please", "", "call anna after lunch", "cancel the party", "stop"]
+SETTINGS = ComparisonSettings(GenerationOptions(batch_size=3), dataset={"name": "noise"}, command="test")
+
+
+@pytest.fixture
+def processor(demo_tokenizer):
+    return tiny_processor(demo_tokenizer)
+
+
+@pytest.fixture
+def student(teacher):
+    return FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers=1)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return noise_dataset(tmp_path, TEXTS)
+
+
+def test_the_report_is_complete(teacher, student, processor, dataset, tmp_path):
+    predictions = tmp_path / "predictions.jsonl"
+    contestants = [("small", student, processor), ("large", teacher, processor)]
+    report = json.loads(json.dumps(compare_models(contestants, dataset, SETTINGS, predictions)))
+
+    assert report["command"] == "test" and report["seed"] == 0
+    assert set(report["versions"]) == {"python", "torch", "transformers", "fastwhisper"}
+    assert set(report["hardware"]) == {"processor", "cores", "threads", "device", "memory_bytes"}
+    assert report["settings"] == {
+        "batch_size": 3,
+        "num_beams": 1,
+        "dtype": "float32",
+        "language": None,
+        "task": "transcribe",
+        "normalizer": "basic",
+        "repeats": 1,
+    }
+    assert report["dataset"]["rows"] == 7 and report["dataset"]["empty_references"] == 1
+    assert report["dataset"]["audio_seconds"] == pytest.approx(sum(0.5 + 0.2 * index for index in range(7)))
+    small, large = report["models"]
+    assert (small["role"], large["role"]) == ("student", "teacher")
+    assert small["parameters"] < large["parameters"] == teacher.num_parameters()
+    assert report["speed_ratio"] == large["seconds"] / small["seconds"]
+
+    rows = [json.loads(line) for line in predictions.read_text().splitlines()]
+    assert [row["reference"] for row in rows] == TEXTS
+    for model in report["models"]:
+        hypotheses = [comparison.text_normalizer(None)(row["hypotheses"][model["name"]]) for row in rows]
+        assert model["wer"] == jiwer.wer(TEXTS, hypotheses) and model["cer"] == jiwer.cer(TEXTS, hypotheses)
+        assert model["words"] == 16
+        errors = model["substitutions"] + model["deletions"] + model["insertions"]
+        assert model["wer"] == pytest.approx(errors / 16)
+        assert model["encoder_seconds"] > 0 and model["decoder_seconds"] > 0
+        assert model["encoder_seconds"] + model["decoder_seconds"] < model["seconds"]
+        assert model["real_time_factor"] * model["speed"] == pytest.approx(1)
+        assert model["peak_memory_bytes"] >= 4 * model["parameters"]
+    assert comparison_table(report).row_count == 12
+
+
+def test_a_student_with_all_layers_errs_as_its_teacher(teacher, processor, dataset):
+    student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers=4)
+    report = compare_models([("A", student, processor), ("B", teacher, processor)], dataset, SETTINGS)
+    first, second = report["models"]
+    for key in ("wer", "cer", "substitutions", "deletions", "insertions", "words", "parameters"):
+        assert first[key] == second[key]
+    assert first["wer"] > 0
+
+
+def test_one_model_alone(teacher, processor, dataset):
+    settings = ComparisonSettings(GenerationOptions(language="en", batch_size=4))
+    report = compare_models([("only", teacher, processor)], dataset.select(range(2)), settings)
+    assert report["speed_ratio"] is None and report["models"][0]["role"] == "model"
+    assert report["settings"]["normalizer"] == "english without spelling map"
+    assert report["dataset"]["language"] == "en"
+
+
+def test_models_take_turns_after_a_warm_up(teacher, student, processor, dataset, monkeypatch):
+    calls = []
+
+    def record(model, processor, clips, options):
+        calls.append(("student" if model is student else "teacher", len(clips)))
+        return generate_transcripts(model, processor, clips, options)
+
+    monkeypatch.setattr(comparison, "generate_transcripts", record)
+    compare_models([("A", student, processor), ("B", teacher, processor)], dataset, SETTINGS)
+    warm_up, memory = [("student", 3), ("teacher", 3)], [("student", 3), ("teacher", 3)]
+    timed = [("student", 3), ("teacher", 3), ("teacher", 3), ("student", 3), ("student", 1), ("teacher", 1)]
+    assert calls == warm_up + timed + memory
+
+
+def test_a_row_that_cannot_be_read_is_named(teacher, processor, dataset, tmp_path):
+    (tmp_path / "4.wav").write_bytes(b"no audio")
+    predictions = tmp_path / "predictions.jsonl"
+    with pytest.raises(InputError, match=r"4\.wav"):
+        compare_models([("A", teacher, processor)], dataset, SETTINGS, predictions)
+    assert not predictions.exists()
+
+
+def test_no_rows_and_equal_names_are_refused(teacher, processor, dataset):
+    with pytest.raises(InputError, match="no rows"):
+        compare_models([("A", teacher, processor)], dataset.select([]), SETTINGS)
+    with pytest.raises(InputError, match="names that differ"):
+        compare_models([("A", teacher, processor)] * 2, dataset, SETTINGS)
+
+
+def test_long_rows_are_heard_to_their_end(teacher, processor, tmp_path):
+    long = write_noise(tmp_path / "long.wav", 5.0)
+    dataset = noise_dataset(tmp_path, TEXTS[:1]).map(lambda row: {"audio": {"path": str(long), "bytes": None}})
+    windows = []
+    hook = teacher.model.encoder.register_forward_hook(lambda *call: windows.append(call))
+    settings = ComparisonSettings(GenerationOptions(temperatures=(0.0,)))
+    report = compare_models([("A", teacher, processor)], dataset, settings)
+    hook.remove()
+    # Warm-up, timed run and memory: the language, then at least three windows each.
+    assert report["dataset"]["audio_seconds"] == 5.0 and len(windows) >= 12
+
+
+def test_the_clock_splits_encoder_and_decoder(teacher, processor):
+    def slow(seconds):
+        import time
+
+        return lambda *call: time.sleep(seconds)
+
+    encoder = teacher.model.encoder.conv1.register_forward_hook(slow(0.2))
+    decoder = teacher.proj_out.register_forward_hook(slow(0.01))
+    steps = []
+    counter = teacher.proj_out.register_forward_hook(lambda *call: steps.append(call))
+    with ForwardClock(teacher) as clock:
+        generate_transcripts(teacher, processor, [noise(1.0)])
+    for hook in (encoder, decoder, counter):
+        hook.remove()
+    # The language is detected first, which runs the encoder within the whole model.
+    assert clock.timing.encoder >= 0.4
+    assert 0.01 * len(steps) <= clock.timing.decoder < clock.timing.total - 0.4
+    assert clock.timing.total >= clock.timing.encoder + clock.timing.decoder
+    assert not teacher._forward_hooks and not teacher.model.encoder._forward_hooks
+
+
+def test_memory_counts_weights_and_growth_whatever_ran_before(demo_tokenizer):
+    small, large = tiny_whisper(demo_tokenizer), tiny_whisper(demo_tokenizer, d_model=128)
+
+    def work(megabytes):
+        return lambda: [np.ones(2**20, np.uint8) for _ in range(megabytes)]
+
+    first = peak_memory(small, work(64))
+    peak_memory(small, work(200))
+    again = peak_memory(small, work(64))
+    assert abs(first - 64 * 2**20) < 8 * 2**20 and abs(again - first) < 8 * 2**20
+    weights = sum(parameter.nbytes for parameter in large.parameters())
+    assert peak_memory(large, lambda: None) - weights < 4 * 2**20
+
+
+def test_memory_does_not_count_the_other_model(teacher, student, processor):
+    sizes = [peak_memory(student, lambda: torch.ones(2**22)) for _ in range(2)]
+    assert abs(sizes[0] - sizes[1]) < 2**22
