@@ -1,0 +1,125 @@
+"""A training run leaves behind what its card needs, in every checkpoint."""
+
+import json
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from peft import LoraConfig, get_peft_model
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+from fastwhisper import ASKDTrainer, ASKDTrainingArguments
+from fastwhisper.hub_cards.callback import FastWhisperCardCallback
+
+from ..hub_folders import demo_processor, tiny_student
+from ..tiny_models import tiny_whisper
+
+
+@pytest.fixture(scope="module")
+def rows():
+    row = {"input_features": torch.zeros(80, 200), "labels": torch.tensor([642, 5, 640])}
+    return [row] * 4
+
+
+@pytest.fixture(scope="module")
+def teacher_folder(tmp_path_factory, demo_tokenizer):
+    """A teacher on this machine, with a card that names its licence."""
+    folder = tmp_path_factory.mktemp("teachers") / "big-teacher"
+    tiny_whisper(demo_tokenizer).save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n\n# Teacher\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, demo_tokenizer, teacher_folder, rows):
+    """The output folder of an ASKD run of four steps, and its callback."""
+    output = tmp_path_factory.mktemp("run")
+    teacher = type(tiny_whisper(demo_tokenizer)).from_pretrained(teacher_folder)
+    callback = FastWhisperCardCallback(
+        teacher, datasets=["openslr/librispeech_asr", str(output)], language="en", limits=["It is tiny."]
+    )
+    trainer = ASKDTrainer(
+        model=tiny_student(demo_tokenizer),
+        teacher_model=teacher,
+        args=ASKDTrainingArguments(
+            output_dir=str(output),
+            max_steps=4,
+            save_steps=2,
+            logging_steps=1,
+            per_device_train_batch_size=2,
+            teacher_weight=0.6,
+            report_to=[],
+            use_cpu=True,
+        ),
+        train_dataset=rows,
+        processing_class=demo_processor(demo_tokenizer),
+        callbacks=[callback],
+    )
+    trainer.train()
+    return output, callback
+
+
+def test_every_checkpoint_is_ready_for_the_hub(run):
+    output, _ = run
+    for step in (2, 4):
+        names = {path.name for path in (output / f"checkpoint-{step}").iterdir()}
+        assert names >= {
+            "README.md",
+            "askd_run.json",
+            "config.json",
+            "configuration_fastwhisper.py",
+            "curves.png",
+            "model.safetensors",
+            "modeling_fastwhisper.py",
+            "preprocessor_config.json",
+            "processor_config.json",
+        }
+
+
+def test_the_run_is_recorded(run, teacher_folder, demo_tokenizer):
+    output, _ = run
+    facts = json.loads((output / "askd_run.json").read_text())
+
+    assert facts["askd"]["teacher_weight"] == 0.6 and facts["askd"]["schedule"] == "linear"
+    assert facts["training"]["steps"] == 4 and facts["training"]["batch_size"] == 2
+    assert facts["training"]["seconds"] > 0
+    assert facts["teacher"] == {
+        "name": "big-teacher",
+        "parameters": tiny_whisper(demo_tokenizer).num_parameters(),
+        "license": "mit",
+    }
+    assert facts["datasets"] == ["openslr/librispeech_asr", output.name]
+    assert str(output.parent) not in json.dumps(facts)
+    assert (output / "curves.png").stat().st_size > 10_000
+
+
+def test_the_card_of_a_checkpoint_tells_of_the_run(run):
+    output, _ = run
+    card = ModelCard.load(output / "checkpoint-4" / "README.md")
+
+    for said in ("| weight of the teacher at the start, λ₀ | 0.6 |", "| steps | 4 |", "It is tiny.", "(curves.png)"):
+        assert said in card.text, said
+    assert card.data.license == "mit" and card.data.base_model is None
+
+
+def test_a_folder_that_is_saved_later_gets_the_same_card(run, tmp_path, demo_tokenizer):
+    _, callback = run
+    assert callback.write(tmp_path) is None
+    tiny_student(demo_tokenizer).save_pretrained(tmp_path)
+
+    assert "| steps | 4 |" in callback.write(tmp_path).read_text()
+
+
+def test_a_stock_run_with_adapters_is_let_through(tmp_path, demo_tokenizer, rows):
+    model = get_peft_model(tiny_student(demo_tokenizer), LoraConfig(r=2, target_modules=["q_proj"]))
+    trainer = Seq2SeqTrainer(
+        model=model,
+        args=Seq2SeqTrainingArguments(str(tmp_path), max_steps=1, save_steps=1, report_to=[], use_cpu=True),
+        train_dataset=rows,
+        processing_class=demo_processor(demo_tokenizer),
+        callbacks=[FastWhisperCardCallback()],
+    )
+    trainer.train()
+
+    assert not (tmp_path / "checkpoint-1" / "config.json").exists()
+    assert "askd" not in json.loads((tmp_path / "askd_run.json").read_text())
