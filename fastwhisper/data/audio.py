@@ -26,6 +26,11 @@ class AudioDecoder(Protocol):
     def get_all_samples(self) -> Any: ...
 
 
+@runtime_checkable
+class _Readable(Protocol):
+    def read(self) -> bytes: ...
+
+
 AudioSource: TypeAlias = str | os.PathLike | bytes | BinaryIO | Mapping[str, Any] | AudioDecoder
 
 
@@ -146,8 +151,10 @@ def _open(source: AudioSource) -> str | io.BytesIO:
         source = source["path"] if source.get("bytes") is None else source["bytes"]
     if isinstance(source, bytes):
         return io.BytesIO(source)
+    if isinstance(source, _Readable):
+        return io.BytesIO(source.read())
     if not isinstance(source, str | os.PathLike):
-        return io.BytesIO(source.read())  # type: ignore[union-attr]
+        raise InputError(f"a {type(source).__name__} is no audio: give a path, bytes, or 'array' and 'sampling_rate'")
     path = os.fspath(source)
     if "://" in path:
         import fsspec

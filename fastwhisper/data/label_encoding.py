@@ -78,17 +78,33 @@ class LabelEncoder:
         """Start tokens, text and end token; with `timestamps` the row's timestamped text.
 
         Raises:
-            InputError: for a language that the tokenizer does not have.
+            InputError: for a language or a timestamp that the tokenizer does not have.
         """
         language = self.row_language(row)
         stamped = timestamped_text(row) if timestamps else None
         text = spaced(row["text"], language) if stamped is None else stamped
+        if stamped is not None:
+            self._check_timestamps(stamped)
         ids = self.tokenizer(text, add_special_tokens=False).input_ids
         return [*self.start_tokens(language, stamped is not None), *ids, self.tokenizer.eos_token_id]
 
+    def _check_timestamps(self, text: str) -> None:
+        # The tokenizer would spell a timestamp that it does not have in letters.
+        for stamp in _TIMESTAMP.findall(text):
+            if self.tokenizer.convert_tokens_to_ids(stamp) == self.tokenizer.unk_token_id:
+                raise InputError(f"the tokenizer has no timestamp {stamp}, which the text {text[:40]!r} has")
+
     def prompt(self, previous_text: str, length: int) -> list[int]:
-        """`<|startofprev|>` and the end of a text: at most `length` ids, none where not even one of text fits."""
-        ids = self.tokenizer.get_prompt_ids(previous_text, return_tensors=None)
+        """`<|startofprev|>` and the end of a text without its timestamps: at most `length` ids, none where not one
+        of the text fits.
+
+        Raises:
+            InputError: for a text with other special tokens.
+        """
+        try:
+            ids = self.tokenizer.get_prompt_ids(_TIMESTAMP.sub("", previous_text), return_tensors=None)
+        except ValueError as error:
+            raise InputError(f"the previous text {previous_text[:40]!r} cannot be a prompt: {error}") from error
         return [ids[0], *ids[1:][-(length - 1) :]] if length > 1 and len(ids) > 1 else []
 
     def longest(self, row: Mapping[str, Any]) -> int:

@@ -81,6 +81,10 @@ def test_bad_audio_is_named(tmp_path, load):
         load(tmp_path / "missing.wav")
     with pytest.raises(InputError, match="audio in memory has samples that are NaN"):
         load({"array": np.array([0, np.inf]), "sampling_rate": 16_000})
+    with pytest.raises(InputError, match="a list is no audio"):
+        load([0.0, 0.1])
+    with pytest.raises(InputError, match="a row has no audio"):
+        load(None)
     with pytest.raises(InputError, match="audio needs"):
         load({"bytes": None, "path": None})
 

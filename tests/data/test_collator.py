@@ -1,5 +1,6 @@
 """The collator against WhisperTokenizer's own prefix; prompts, masks, padding, draws."""
 
+import pickle
 import random
 
 import numpy as np
@@ -247,3 +248,27 @@ def test_timestamps_need_timestamp_tokens(processor):
     assert (
         labels_of(collator([row(" a", whisper_transcript=" plain text")])) == processor.tokenizer(" a").input_ids[1:]
     )
+
+
+def test_timestamps_that_the_tokenizer_lacks_are_refused(processor):
+    collator = SpeechCollator(processor, timestamp_probability=1.0)
+    for stamp in ("<|30.02|>", "<|0.01|>"):
+        with pytest.raises(InputError, match="no timestamp"):
+            collator([row(timestamped_text=f"<|0.00|> a{stamp}")])
+
+
+def test_previous_text_loses_its_timestamps(processor):
+    collator = SpeechCollator(processor, prompt_probability=1.0)
+    plain, stamped = (
+        collator([row(previous_text=text)])["decoder_input_ids"] for text in ("before", "<|0.00|> before<|1.00|>")
+    )
+    assert torch.equal(plain, stamped)
+    with pytest.raises(InputError, match="cannot be a prompt"):
+        collator([row(previous_text="before<|endoftext|>")])
+
+
+def test_another_process_collates_the_same(processor):
+    collator = SpeechCollator(processor, language="de", task="transcribe", timestamp_probability=0.5)
+    rows = [row(f"{index}", timestamped_text=f"<|0.00|> {index}<|0.50|>") for index in range(4)]
+    here, there = collator(rows), pickle.loads(pickle.dumps(collator))(rows)
+    assert all(torch.equal(here[name], there[name]) for name in here)
