@@ -6,7 +6,6 @@ the width of the language model, where they take the place of audio placeholders
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -20,41 +19,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, FastSLMConfig
 from .generation_fastslm import FastSLMGenerationMixin
 from .modeling_hfq_former import HFQFormer
+from .outputs_fastslm import FastSLMAudioOutput, FastSLMCausalLMOutput, FastSLMModelOutput
 from .speech_windows import FastSLMSpeechEncoder, encoder_frames, load_speech_encoder, window_blocks
-
-
-@dataclass
-class FastSLMAudioOutput(BaseModelOutputWithPooling):
-    r"""Speech tokens.
-
-    Args:
-        pooler_output (`torch.Tensor`):
-            `(speech tokens, width of the language model)`: the tokens of all windows, one after the other.
-        window_token_counts (`torch.LongTensor`):
-            `(windows,)`: how many of them belong to each window.
-    """
-
-    window_token_counts: torch.Tensor | None = None
-
-
-@dataclass
-class FastSLMModelOutput(BaseModelOutputWithPast):
-    r"""As [`BaseModelOutputWithPast`], with `audio_hidden_states` `(speech tokens, width)` where audio was given."""
-
-    audio_hidden_states: torch.Tensor | None = None
-
-
-@dataclass
-class FastSLMCausalLMOutput(CausalLMOutputWithPast):
-    r"""As [`CausalLMOutputWithPast`], with `audio_hidden_states` `(speech tokens, width)` where audio was given."""
-
-    audio_hidden_states: torch.Tensor | None = None
 
 
 class FastSLMPreTrainedModel(PreTrainedModel):
@@ -82,13 +53,13 @@ class FastSLMModel(FastSLMPreTrainedModel):
         self.multi_modal_projector = nn.Linear(config.qformer_config.hidden_size, config.text_config.hidden_size)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
-        self.audio_tower.requires_grad_(not config.freeze_audio_tower)
 
     def train(self, mode: bool = True) -> "FastSLMModel":
         """As usual, but a frozen encoder stays in evaluation mode: no dropout on features that cannot adapt."""
         super().train(mode)
         if self.config.freeze_audio_tower:
-            self.audio_tower.eval()
+            # Here and not in the constructor: loading makes every parameter trainable, and calls eval() at its end.
+            self.audio_tower.requires_grad_(False).eval()
         return self
 
     def get_input_embeddings(self) -> nn.Module:
@@ -280,7 +251,9 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
         if head is None or body is language_model:
             raise ValueError(f"{type(language_model).__name__} is no causal language model with a head of its own")
         if tokenizer is not None:
-            settings.setdefault("audio_token_id", _token_id(tokenizer, audio_token))
+            if audio_token not in tokenizer.get_vocab():
+                raise ValueError(f"the tokenizer has no token {audio_token!r}; FastSLMProcessor.from_parts adds it")
+            settings.setdefault("audio_token_id", tokenizer.get_vocab()[audio_token])
             settings.setdefault("separator_token_ids", tokenizer.encode(" ", add_special_tokens=False))
             if len(tokenizer) > language_model.config.vocab_size:
                 language_model.resize_token_embeddings(len(tokenizer))
@@ -301,7 +274,7 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
         adapter: nn.Module = HFQFormer(config.qformer_config)
         model.model.adapter = adapter.to(device=language_model.device, dtype=dtype)
         model.model.multi_modal_projector = model._fresh_projector().to(device=language_model.device, dtype=dtype)
-        audio_tower.to(device=language_model.device, dtype=dtype).requires_grad_(not config.freeze_audio_tower)
+        audio_tower.to(device=language_model.device, dtype=dtype)
         model.tie_weights()
         own = language_model.generation_config
         pad_token_id = config.pad_token_id if own.pad_token_id is None else own.pad_token_id
@@ -410,19 +383,12 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
             )
 
 
-def _token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
-    ids = tokenizer.get_vocab()
-    if token not in ids:
-        raise ValueError(f"the tokenizer has no token {token!r}; FastSLMProcessor.from_parts adds it")
-    return ids[token]
-
-
 def _end_ids(
     own: int | list[int] | None, configured: int | list[int] | None, tokenizer: PreTrainedTokenizerBase | None
 ) -> list[int] | None:
     """All ids that end an answer: the language model's, and the tokenizer's end of a text and of a ChatML turn."""
     given = configured if own is None else own
-    ends = [given] if isinstance(given, int) else list(given or [])
+    ends: list[int | None] = [given] if isinstance(given, int) else list(given or [])
     if tokenizer is not None:
         ends += [tokenizer.eos_token_id, tokenizer.get_vocab().get("<|im_end|>")]
     return sorted({end for end in ends if end is not None}) or None

@@ -205,6 +205,10 @@ class HFQFormer(PreTrainedModel):
         if isinstance(module, HFQCompressor):
             init.normal_(module.queries, std=self.config.initializer_range)
 
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        return True  # What is set for the language model beside it does not concern the attention here.
+
     def forward(
         self,
         hidden_states: torch.Tensor,

@@ -61,7 +61,7 @@ class FastSLMAudioKwargs(AudioKwargs, total=False):
 class FastSLMProcessorKwargs(ProcessingKwargs, total=False):
     """Arguments of a call, by modality."""
 
-    audio_kwargs: FastSLMAudioKwargs
+    audio_kwargs: FastSLMAudioKwargs  # type: ignore[misc]
 
 
 class FastSLMProcessor(ProcessorMixin):
@@ -83,7 +83,7 @@ class FastSLMProcessor(ProcessorMixin):
         ValueError: for a feature extractor of another window and a tokenizer without the audio token.
     """
 
-    valid_processor_kwargs = FastSLMProcessorKwargs
+    valid_processor_kwargs = FastSLMProcessorKwargs  # type: ignore[assignment]
     text_kwargs = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
     audio_kwargs = {"sampling_rate": 16_000, "return_tensors": "pt"}
 
@@ -186,7 +186,9 @@ class FastSLMProcessor(ProcessorMixin):
             inputs["labels"] = inputs["input_ids"].masked_fill(ignored, -100)
         return inputs
 
-    def apply_chat_template(self, conversation, chat_template=None, output_labels: bool = False, **kwargs):
+    def apply_chat_template(  # type: ignore[override]
+        self, conversation, chat_template=None, output_labels: bool = False, **kwargs
+    ):
         """As [`ProcessorMixin.apply_chat_template`].
 
         Args:
