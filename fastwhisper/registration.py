@@ -92,8 +92,9 @@ class _TransformersImports(MetaPathFinder):
 
 
 def _register_loaded() -> None:
-    for module in [name for name in _PENDING if name in sys.modules]:
-        _PENDING.pop(module, lambda: None)()
+    # A registration imports more of transformers, and with it perhaps what another one waits for.
+    while loaded := [name for name in _PENDING if name in sys.modules]:
+        _PENDING.pop(loaded[0])()
 
 
 def register_auto_classes() -> None:
