@@ -1,5 +1,8 @@
 """Tiny parts of a FastSLM: a Whisper of 1 s windows, language models of two layers, and their processor."""
 
+import copy
+from functools import cache
+
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
@@ -68,10 +71,20 @@ def tiny_fastslm(adapter=None, language_model=None, seed=0, **settings) -> FastS
     )
 
 
+@cache
+def _demo_tokenizer():
+    return build_demo_tokenizer()
+
+
+def fresh_tokenizer():
+    """The demo's tokenizer, safe to change."""
+    return copy.deepcopy(_demo_tokenizer())
+
+
 def tiny_processor(**settings) -> FastSLMProcessor:
     extractor = WhisperFeatureExtractor(feature_size=MEL_BINS, chunk_length=1)
     return FastSLMProcessor.from_parts(
-        extractor, build_demo_tokenizer(), max_source_positions=POSITIONS, num_queries=QUERIES, **settings
+        extractor, fresh_tokenizer(), max_source_positions=POSITIONS, num_queries=QUERIES, **settings
     )
 
 

@@ -15,6 +15,7 @@ from .fastslm_parts import (
     AUDIO_ID,
     MEL_FRAMES,
     QUERIES,
+    fresh_tokenizer,
     mask_of,
     prompts,
     tiny_encoder,
@@ -237,9 +238,7 @@ def test_eager_equals_sdpa():
 
 
 def test_parts_of_any_whisper(tmp_path):
-    from fastwhisper.data.demo_tokenizer import build_demo_tokenizer
-
-    student = FastWhisperForConditionalGeneration.from_teacher(tiny_whisper(build_demo_tokenizer()), decoder_layers=1)
+    student = FastWhisperForConditionalGeneration.from_teacher(tiny_whisper(fresh_tokenizer()), decoder_layers=1)
     student.save_pretrained(tmp_path / "student")
     tiny_language_model().save_pretrained(tmp_path / "llm")
     model = FastSLMForCausalLM.from_parts(tmp_path / "student", str(tmp_path / "llm"))
