@@ -47,7 +47,7 @@ def test_folder_with_metadata(folder):
 def test_metadata_formats_and_sub_folders(tmp_path, suffix, sub_folder):
     (tmp_path / sub_folder).mkdir(exist_ok=True)
     write_tone(tmp_path / sub_folder / "a.wav")
-    text = 'he said "well"'
+    text = '"well" he said, "no'
     line = f"path\ttext\na.wav\t{text}\n" if suffix == "tsv" else json.dumps({"path": "a.wav", "text": text}) + "\n"
     (tmp_path / f"metadata.{suffix}").write_text(line)
     (row,) = load_speech_dataset(tmp_path)
