@@ -14,10 +14,12 @@ ORDERS = {
     "our configuration first": "from fastwhisper.configuration.configuration_fastwhisper import FastWhisperConfig",
     "a room first": "from fastwhisper.hub_cards.remote_code import write_remote_code",
 }
-# Each order runs in a child of one interpreter that has torch and nothing of transformers: a start costs seconds.
+# Each order runs in a child of one interpreter that has much, and nothing of transformers: a start costs seconds.
 IMPORTS = """
 import json, multiprocessing, sys
-import torch
+import accelerate, sympy, torch
+
+assert "transformers" not in sys.modules
 
 def run(statement, answers):
     exec(statement)
