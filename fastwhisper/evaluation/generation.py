@@ -211,7 +211,7 @@ def _features(
     """Log-mel features `(batch, mel, frames)`, at least a window and `min_frames` long; mask `(batch, frames)`."""
     extractor = processor.feature_extractor
     hop = extractor.hop_length
-    # Even, since the encoder joins two frames: the time alignment of words fails on a rest of a single frame.
+    # Even, since the encoder joins two frames: words would be aligned with nothing in a rest of a single frame.
     lengths = [2 * max(1, -(-len(clip) // (2 * hop))) for clip in clips]
     frames = max(*lengths, min_frames, extractor.nb_max_frames)
     features = extractor(

@@ -30,6 +30,7 @@ def audio(tmp_path):
     write_noise(tmp_path / "audio" / "deep" / "a.flac", 0.7, 2)
     write_noise(tmp_path / "audio" / "deep" / "long.wav", 2.6, 3)
     (tmp_path / "audio" / "notes.txt").write_text("not audio")
+    (tmp_path / "audio" / "._b.wav").write_text("what some file systems keep beside a file")
     return tmp_path / "audio"
 
 
@@ -77,7 +78,7 @@ def test_a_folder_in_every_format(checkpoint, audio, tmp_path, capsys):
 
 
 def test_several_files_are_labelled_and_in_order(checkpoint, audio, capsys):
-    files = [str(audio / "deep" / "long.wav"), str(audio / "b.wav"), str(audio / "deep" / "a.flac")]
+    files = [str(audio / "b.wav"), str(audio / "deep" / "long.wav"), str(audio / "deep" / "a.flac")]
     assert main(["transcribe", *files, "--model", checkpoint, "--batch_size", "2"]) == 0
     assert [line.split(": ")[0] for line in capsys.readouterr().out.splitlines()] == files
     assert main(["transcribe", *files[1:], "--model", checkpoint, "--format", "json"]) == 0

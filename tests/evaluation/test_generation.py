@@ -98,6 +98,16 @@ def test_word_times_of_students(processor, decoder_layers, seconds):
     assert len(found) > 4 and any(word.end > word.start for word in found)
 
 
+def test_word_times_of_a_rest_of_one_frame(processor):
+    # Too few tokens for a second timestamp: the window moves by its whole length, to the last frame of the audio.
+    teacher = tiny_whisper(processor.tokenizer, max_target_positions=6)
+    write_only_words(teacher, processor.tokenizer)
+    options = GenerationOptions(word_timestamps=True, temperatures=GREEDY)
+    transcript = generate_transcripts(teacher, processor, [noise(2.01)], options)[0]
+    assert len(transcript.segments) == 2
+    assert transcript.duration == 2.01
+
+
 def test_attention_and_mode_are_restored_after_words(teacher, processor):
     teacher.set_attn_implementation("sdpa")
     teacher.train()
