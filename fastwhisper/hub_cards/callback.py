@@ -1,5 +1,6 @@
 """Gathers what a model card needs while a Trainer runs."""
 
+import logging
 import os
 from collections.abc import Sequence
 from importlib import metadata
@@ -17,12 +18,15 @@ from transformers import (
     TrainingArguments,
 )
 
+from ..errors import InputError
 from ..trainers.askd_options import ASKDOptions
 from .card import write_card
 from .card_facts import ASKD_NAMES
 from .curves import plot_curves
 from .export import complete_hub_folder
 from .facts import CURVES_FILE, RUN_FILE, public_name, write_facts
+
+logger = logging.getLogger(__name__)
 
 VERSIONS = ("fastwhisper", "transformers", "torch", "datasets", "accelerate", "peft")
 
@@ -83,12 +87,19 @@ class FastWhisperCardCallback(TrainerCallback):
         # A LoRA checkpoint holds an adapter and no config.json: it is no folder of a model.
         if state.is_world_process_zero and (folder / "config.json").is_file():
             complete_hub_folder(folder, processing_class)
-            self.write(folder)
+            self._try_write(folder)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         self._record(args, state)
         if state.is_world_process_zero:
-            self.write(_output(args))
+            self._try_write(_output(args))
+
+    def _try_write(self, folder: Path) -> None:
+        try:
+            self.write(folder)
+        except InputError as error:
+            # Training time is worth more than a card, which `fastwhisper card` can write later.
+            logger.warning("no model card: %s", error)
 
     def _record(self, args: TrainingArguments, state: TrainerState) -> None:
         self.log_history = state.log_history

@@ -6,7 +6,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerControl, TrainerState
 
 from fastwhisper import ASKDTrainer, ASKDTrainingArguments
 from fastwhisper.hub_cards.callback import FastWhisperCardCallback
@@ -123,3 +123,13 @@ def test_a_stock_run_with_adapters_is_let_through(tmp_path, demo_tokenizer, rows
 
     assert not (tmp_path / "checkpoint-1" / "config.json").exists()
     assert "askd" not in json.loads((tmp_path / "askd_run.json").read_text())
+
+
+def test_a_card_by_hand_stops_no_training(tmp_path, caplog, demo_tokenizer):
+    tiny_student(demo_tokenizer).save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text("# Mine\n")
+    arguments = Seq2SeqTrainingArguments(str(tmp_path), report_to=[], use_cpu=True)
+
+    FastWhisperCardCallback().on_train_end(arguments, TrainerState(), TrainerControl())
+
+    assert (tmp_path / "README.md").read_text() == "# Mine\n" and "no model card" in caplog.text
