@@ -16,11 +16,13 @@ VERBS = {
     "transcribe": "write the text of audio files",
     "push": "upload a saved folder to the Hugging Face Hub",
     "card": "rewrite the model card of a saved folder",
+    "slm": "FastSLM, speech for a language model: init, ask, transcribe",
+    "convert-fastslm": "published FastSLM checkpoints into this package's form, and back",
 }
 
 
 def usage() -> str:
-    rows = "\n".join(f"  {verb:<12}{help_text}" for verb, help_text in VERBS.items())
+    rows = "\n".join(f"  {verb:<17}{help_text}" for verb, help_text in VERBS.items())
     return f"""usage: fastwhisper VERB [OPTIONS]
 
 Faster Whisper students by adaptive self-knowledge distillation.
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fastwhisper: there is no verb {verb!r}; the verbs are {', '.join(VERBS)}", file=sys.stderr)
         return 2
     try:
-        importlib.import_module(f".{verb}", __package__).main(rest)
+        importlib.import_module(f".{verb.replace('-', '_')}", __package__).main(rest)
     except KeyboardInterrupt:
         print("fastwhisper: interrupted", file=sys.stderr)
         return 130

@@ -6,11 +6,17 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import AddedToken
-from transformers import BatchFeature, FeatureExtractionMixin, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import (
+    BatchFeature,
+    FeatureExtractionMixin,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 from transformers.audio_utils import make_audio_chat_template_content, make_list_of_audio_chat_template
 from transformers.processing_utils import AudioKwargs, ProcessingKwargs
 
-from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, FastSLMConfig, tokens_in_window
+from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, tokens_in_window
 
 AUDIO_TOKENS = ("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")
 TASK_TOKENS = ("<|ASR|>", "<|AST|>", "<|SSUM|>", "<|SQQA|>")
@@ -115,6 +121,8 @@ class FastSLMProcessor(ProcessorMixin):
         self.tokens_follow_length = tokens_follow_length
         self.window_overlap = window_overlap
         self.transcription_prompt = transcription_prompt
+        # AutoProcessor looks for remote code here alone: config.json does not count where this file names a class.
+        self.auto_map = {"AutoProcessor": "processing_fastslm.FastSLMProcessor"}
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
 
     @classmethod
@@ -122,8 +130,8 @@ class FastSLMProcessor(ProcessorMixin):
         cls,
         feature_extractor: FeatureExtractionMixin,
         tokenizer: PreTrainedTokenizerBase,
-        config: FastSLMConfig | None = None,
-        **settings,
+        config: PreTrainedConfig | None = None,
+        **settings: Any,
     ) -> "FastSLMProcessor":
         r"""Build for any language model's tokenizer: the special tokens are added to it, its chat format is kept.
 
@@ -139,6 +147,9 @@ class FastSLMProcessor(ProcessorMixin):
         tokenizer.add_tokens([AddedToken(t, special=True, normalized=False) for t in new], special_tokens=True)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or "<|im_end|>"
+        if chatml:
+            # Trainer copies the tokenizer's end into the model's generation config.
+            tokenizer.eos_token = "<|im_end|>"
         if config is not None:
             adapter = config.qformer_config
             settings = {
@@ -261,18 +272,18 @@ class FastSLMProcessor(ProcessorMixin):
 
     def num_windows(self, num_samples: int) -> int:
         """Windows of an audio of `num_samples` at 16 kHz."""
-        step, whole = self._step_samples(), self.feature_extractor.n_samples
+        step, whole = self.step_samples, self.feature_extractor.n_samples
         return 1 + max(0, math.ceil((num_samples - whole) / step))
 
     def num_audio_tokens(self, num_samples: int, tokens_per_window: int | None = None) -> int:
         """Speech tokens of an audio of `num_samples` at 16 kHz."""
         windows, rate = self.num_windows(num_samples), self._rate(tokens_per_window)
-        last = num_samples - (windows - 1) * self._step_samples()
+        last = num_samples - (windows - 1) * self.step_samples
         return (windows - 1) * rate + self._window_tokens(last, rate)
 
     def cut_windows(self, samples: np.ndarray) -> list[np.ndarray]:
         """The windows of an audio `(samples,)`, the last one as short as it is."""
-        step, whole = self._step_samples(), self.feature_extractor.n_samples
+        step, whole = self.step_samples, self.feature_extractor.n_samples
         return [samples[i * step : i * step + whole] for i in range(self.num_windows(len(samples)))]
 
     def window_features(self, windows: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -305,7 +316,9 @@ class FastSLMProcessor(ProcessorMixin):
     def _rate(self, tokens_per_window: int | None) -> int:
         return tokens_per_window or self.tokens_per_window or self.num_queries
 
-    def _step_samples(self) -> int:
+    @property
+    def step_samples(self) -> int:
+        """Samples from one window's beginning to the next."""
         overlap = round(self.window_overlap * self.feature_extractor.sampling_rate)
         return self.feature_extractor.n_samples - overlap
 

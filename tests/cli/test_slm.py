@@ -1,0 +1,138 @@
+"""`fastwhisper slm`: parts to a model, questions and transcripts of files, long files window by window, bad input."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from transformers import WhisperFeatureExtractor
+
+from fastwhisper import FastSLMForCausalLM, FastSLMProcessor
+from fastwhisper.cli.main import main
+from fastwhisper.cli.slm import hear, read_windows
+
+from ..data.sounds import write_nan
+from ..modeling.fastslm_parts import tiny_encoder, tiny_language_model, tiny_pair, tiny_processor
+
+
+def write_tone(path, seconds, rate=16_000, channels=1):
+    samples = 0.1 * np.sin(np.arange(round(seconds * rate)) * 0.05 * 16_000 / rate).astype(np.float32)
+    soundfile.write(path, np.stack([samples] * channels, axis=1), rate)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slm")
+    for part in tiny_pair({"rates": (2, 5)}):
+        part.save_pretrained(folder)
+    return folder
+
+
+def only_error(capsys):
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("fastwhisper slm: error: ")
+    return line
+
+
+def test_help_is_quick():
+    code = (
+        "import sys\nfrom fastwhisper.cli.main import main\n"
+        "for verb in ('slm', 'slm init', 'slm ask', 'slm transcribe', 'convert-fastslm'):\n"
+        "    assert main([*verb.split(), '--help']) == 0\n"
+        "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules), sorted(sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("usage: fastwhisper") == 5
+
+
+def test_init_builds_from_parts(tmp_path, capsys):
+    processor = tiny_processor()
+    tiny_encoder().save_pretrained(tmp_path / "encoder")
+    WhisperFeatureExtractor(feature_size=80, chunk_length=1).save_pretrained(tmp_path / "encoder")
+    tiny_language_model(vocab_size=900).save_pretrained(tmp_path / "llm")
+    processor.tokenizer.save_pretrained(tmp_path / "llm")
+    arguments = ["slm", "init", "--encoder", str(tmp_path / "encoder"), "--language_model", str(tmp_path / "llm")]
+    arguments += ["--output", str(tmp_path / "out"), "--num_queries", "4", "--stage_queries", "3", "3"]
+    arguments += ["--tokens_follow_length", "--rates", "2", "4"]
+    assert main(arguments) == 0
+    assert "4.00 speech tokens a second" in capsys.readouterr().out
+    model = FastSLMForCausalLM.from_pretrained(tmp_path / "out")
+    assert model.config.qformer_config.stage_queries == [3, 3]
+    assert FastSLMProcessor.from_pretrained(tmp_path / "out").tokens_follow_length
+    assert main(["slm", "transcribe", str(write_tone(tmp_path / "a.wav", 0.7)), "--model", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    assert main(arguments) == 2
+    assert "exists already" in only_error(capsys)
+
+
+def test_transcripts_are_those_of_the_model(folder, tmp_path, capsys):
+    paths = [str(write_tone(tmp_path / "a.wav", 1.4)), str(write_tone(tmp_path / "b.flac", 0.3))]
+    arguments = ["--model", str(folder), "--max_new_tokens", "12"]
+    assert main(["slm", "transcribe", *paths, *arguments, "--output", str(tmp_path / "texts")]) == 0
+    model, processor = FastSLMForCausalLM.from_pretrained(folder), FastSLMProcessor.from_pretrained(folder)
+    for path in paths:
+        request = processor.apply_transcription_request(path)
+        ids = model.generate(**request, max_new_tokens=12)[0, request["input_ids"].shape[1] :]
+        expected = processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        assert (tmp_path / "texts" / f"{Path(path).stem}.txt").read_text().strip() == expected
+    assert main(["slm", "ask", paths[0], *arguments, "--question", "who speaks"]) == 0
+    assert main(["slm", "transcribe", *paths, *arguments, "--tokens_per_window", "2"]) == 0
+    assert capsys.readouterr().out.count(str(tmp_path)) >= 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "channels"), [(0.3, 16_000, 1), (3.0, 16_000, 2), (4.1, 8_000, 1), (11.2, 44_100, 2)]
+)
+@pytest.mark.parametrize("overlap", [0.0, 0.25])
+def test_streamed_windows_are_those_of_the_whole_file(seconds, rate, channels, overlap, tmp_path):
+    path = str(write_tone(tmp_path / "tone.wav", seconds, rate, channels))
+    processor = tiny_processor(window_overlap=overlap)
+    streamed = list(read_windows(path, 16_000, processor.step_samples))
+    samples = processor.feature_extractor.fetch_audio(path)
+    whole = processor.cut_windows(samples if samples.ndim == 1 else samples.mean(axis=-1))
+    assert len(streamed) == len(whole)
+    for ours, expected in zip(streamed[:-1], whole[:-1], strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-3)
+    assert abs(len(streamed[-1]) - len(whole[-1])) <= 2
+
+
+def test_long_files_are_heard_block_by_block(folder, tmp_path):
+    model, processor = FastSLMForCausalLM.from_pretrained(folder), FastSLMProcessor.from_pretrained(folder)
+    path, seen = str(write_tone(tmp_path / "long.wav", 20.5)), []
+    tokens = hear(model, processor, path, progress=seen.append)
+    assert seen == [8, 8, 5]
+    inputs = processor.apply_transcription_request(path)
+    whole = model.get_audio_features(inputs["input_features"], inputs["input_features_mask"]).pooler_output
+    torch.testing.assert_close(tokens, whole, rtol=1e-3, atol=1e-3)
+
+
+def test_beyond_the_context_and_stitched(folder, tmp_path, capsys):
+    path = str(write_tone(tmp_path / "long.wav", 120))
+    assert main(["slm", "transcribe", path, "--model", str(folder)]) == 2
+    error = only_error(capsys)
+    assert "600 of speech" in error and "512 are available" in error and "stitch" in error
+    arguments = ["--long_form", "stitch", "--max_new_tokens", "4"]
+    assert main(["slm", "transcribe", path, "--model", str(folder), *arguments]) == 0
+
+
+def test_bad_input_is_one_line(folder, tmp_path, capsys):
+    (tmp_path / "noise.wav").write_bytes(b"noise")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 16_000)
+    cases = [
+        (["slm", "transcribe", "--model", str(folder)], "at least one audio file"),
+        (["slm", "transcribe", str(tmp_path / "missing.wav"), "--model", str(folder)], "missing.wav"),
+        (["slm", "transcribe", str(tmp_path / "noise.wav"), "--model", str(folder)], "noise.wav"),
+        (["slm", "transcribe", str(tmp_path / "empty.wav"), "--model", str(folder)], "empty"),
+        (["slm", "transcribe", str(write_nan(tmp_path / "nan.wav")), "--model", str(folder)], "NaN"),
+        (["slm", "sing"], "there is no action 'sing'"),
+        (["slm", "ask", str(write_tone(tmp_path / "a.wav", 0.3)), "--model", str(folder), "--dtype", "int3"], "int3"),
+        (["slm", "ask", str(tmp_path / "a.wav"), "--model", str(folder), "--tokens_per_window", "3"], "rates"),
+    ]
+    for arguments, message in cases:
+        assert main(arguments) == 2
+        assert message in only_error(capsys), arguments
