@@ -23,7 +23,7 @@ def processor(demo_tokenizer):
 
 @pytest.fixture(scope="module")
 def multilingual():
-    return tiny_whisper(whisper_tokenizer(), init_std=0.3, max_target_positions=24)
+    return tiny_whisper(whisper_tokenizer(), init_std=0.3, max_target_positions=16)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_a_batch_equals_one_by_one(teacher, processor, timestamps):
     together = generate_transcripts(teacher, processor, clips, GenerationOptions(batch_size=4, **options))
     alone = [generate_transcripts(teacher, processor, [clip], GenerationOptions(**options))[0] for clip in clips]
     assert together == alone
-    assert len({transcript.text for transcript in together}) > 3
+    assert len({transcript.text for transcript in together}) > 2
 
 
 def test_long_audio_moves_the_window_over_all_of_it(teacher, processor):
