@@ -12,7 +12,11 @@ RECIPE_HELP = "YAML recipe whose keys are the flags below; flags given on the co
 
 
 def print_help(
-    program: str, description: str, argument_classes: Sequence[type], positional: tuple[str, str] | None, epilog: str = ""
+    program: str,
+    description: str,
+    argument_classes: Sequence[type],
+    positional: tuple[str, str] | None,
+    epilog: str = "",
 ) -> None:
     """Print the help of a verb from the fields of its dataclasses."""
     parser = argparse.ArgumentParser(

@@ -14,14 +14,14 @@ ROOT = Path(__file__).parents[2]
 
 def run(folder, processes=1, expected_code=0, **settings):
     folder.mkdir(exist_ok=True)
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [sys.executable, *(launcher if processes > 1 else []), "-m", "tests.trainers.askd_run"]
     completed = subprocess.run(
         [*command, json.dumps({"folder": str(folder), **settings})],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
         env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
     )
     assert completed.returncode == expected_code, completed.stderr[-3000:]

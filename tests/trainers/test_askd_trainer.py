@@ -40,7 +40,9 @@ def reference_loss(student, teacher, self_teacher, batch, teacher_weight, self_w
         q = log_softmax(logits(self_teacher))
         self_kl = (q.exp() * (q - log_softmax(z))).sum(-1)
     ce, teacher_kl, self_kl = ce.mean(), teacher_kl.mean(), self_kl.mean()
-    return (1 - teacher_weight - self_weight) * ce + teacher_weight * temperature**2 * teacher_kl + self_weight * self_kl
+    return (
+        (1 - teacher_weight - self_weight) * ce + teacher_weight * temperature**2 * teacher_kl + self_weight * self_kl
+    )
 
 
 @pytest.mark.parametrize("freeze_encoder", [True, False])
