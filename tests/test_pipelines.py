@@ -8,6 +8,8 @@ import json
 import numpy as np
 import pytest
 import torch
+import transformers
+from packaging import version
 from transformers import WhisperForCausalLM, WhisperForConditionalGeneration, pipeline
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
@@ -180,6 +182,8 @@ def test_a_batch_gives_each_file_its_own_text(plain, student, processor, sounds)
 
 @pytest.mark.parametrize("kind", [WhisperForCausalLM, FastWhisperForConditionalGeneration])
 def test_speculative_decoding_is_token_exact(teacher, folder, processor, sounds, kind):
+    if kind is FastWhisperForConditionalGeneration and version.parse(transformers.__version__) < version.parse("5.22"):
+        pytest.skip("before 5.22 a whole Whisper as assistant drafts past its last position; its decoder does not")
     assistant = kind.from_pretrained(folder).eval()
     features = processor(sounds["short"], sampling_rate=RATE, return_tensors="pt").input_features
     wanted = teacher.generate(features, language="en", num_beams=1)
