@@ -1,0 +1,148 @@
+"""What speech costs a language model at four token rates: tokens, prefill, cache, time to first token, memory.
+
+    python benchmarks/fastslm_cost.py --output benchmarks/results
+
+The language model has the shape of Qwen3-0.6B (`--shape 4b` for Qwen3-4B) and random weights. FLOPs are counted by
+torch's flop counter (attention as if it were not causal) and cache bytes summed over the cache's own tensors, both on
+tensors without memory ("meta"), so that every length can be counted anywhere. Times and peak memory are measured, in
+a process each, for the lengths that `--measure_tokens` allows; all ratios are of one run.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, DynamicCache, Qwen3Config
+
+from fastwhisper import FastSLMConfig, FastSLMModel
+
+TOKENS_PER_SECOND = {"HFQ-Former": 50 / 30, "window Q-Former": 10.0, "frame stacking": 12.5, "average pooling": 25.0}
+LENGTHS = {"30 s": 30, "10 min": 600, "1 h": 3600, "8 h": 8 * 3600}
+PROMPT_TOKENS = 20
+SHAPES = {
+    "0.6b": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},
+    "4b": {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32},
+}
+
+
+def language_model_config(shape: str) -> Qwen3Config:
+    """A Qwen3 whose context holds the longest prompt."""
+    longest = round(max(LENGTHS.values()) * max(TOKENS_PER_SECOND.values())) + PROMPT_TOKENS
+    return Qwen3Config(
+        **SHAPES[shape], num_key_value_heads=8, head_dim=128, vocab_size=151936, tie_word_embeddings=True,
+        max_position_embeddings=longest, pad_token_id=0,
+    )  # fmt: skip
+
+
+def prefill(model, tokens: int, device: str):
+    """One forward of a prompt with `tokens` speech tokens; the cache that it leaves."""
+    cache = DynamicCache(config=model.config)
+    embeddings = torch.zeros(1, tokens + PROMPT_TOKENS, model.config.hidden_size, device=device, dtype=model.dtype)
+    with torch.inference_mode():
+        model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
+
+
+def count(config: Qwen3Config, tokens: int) -> tuple[int, int]:
+    """FLOPs of the prefill and bytes of the cache in bfloat16."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa").eval()
+    counter = FlopCounterMode(display=False)
+    with counter:
+        cache = prefill(model, tokens, "meta")
+    layers = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+    return counter.get_total_flops(), sum(tensor.numel() * tensor.element_size() for tensor in layers)
+
+
+def count_speech_side() -> dict[str, int]:
+    """FLOPs per minute of audio of Whisper-large-v3's encoder, of the HFQ-Former and of the projector."""
+    with torch.device("meta"):
+        model = FastSLMModel(FastSLMConfig(encoder_window_batch=2)).eval()
+        counter = FlopCounterMode(display=False, depth=2)
+        with counter, torch.inference_mode():
+            encoded = model.audio_tower(torch.zeros(2, 128, 3000))
+            encoder = counter.get_total_flops()
+            adapted = model.adapter(encoded)
+            adapter = counter.get_total_flops() - encoder
+            model.multi_modal_projector(adapted)
+    return {"encoder": encoder, "adapter": adapter, "projector": counter.get_total_flops() - encoder - adapter}
+
+
+def measure(shape: str, tokens: int) -> None:
+    """Run in a process of its own: print seconds to the first token and peak bytes above the idle model."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    model = AutoModelForCausalLM.from_config(language_model_config(shape), dtype=dtype).eval().to(device)
+    prefill(model, 1, device)
+    peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        peak_before = torch.cuda.memory_allocated()
+    start = time.perf_counter()
+    prefill(model, tokens, device)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if peak is None else peak
+    print(json.dumps({"first_token_seconds": seconds, "peak_bytes": max(0, peak - peak_before), "device": device}))
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Tokens, FLOPs and cache of the four rates over the length of the audio."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    panels = (("tokens", "speech tokens"), ("prefill_flops", "prefill FLOPs"), ("cache_bytes", "KV cache (bytes)"))
+    for axes, (key, label) in zip(figure.subplots(1, 3), panels, strict=True):
+        for name in TOKENS_PER_SECOND:
+            chosen = [row for row in rows if row["adapter"] == name]
+            axes.loglog([row["seconds"] / 60 for row in chosen], [row[key] for row in chosen], "o-", label=name)
+        axes.set(xlabel="minutes of audio", ylabel=label)
+        axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="0.6b")
+    parser.add_argument("--output", default="benchmarks/results")
+    parser.add_argument("--measure_tokens", type=int, default=800, help="most speech tokens of a timed prompt")
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker is not None:
+        measure(args.shape, args.worker)
+        return
+    config, rows = language_model_config(args.shape), []
+    for length, seconds in LENGTHS.items():
+        for name, rate in TOKENS_PER_SECOND.items():
+            tokens = round(seconds * rate)
+            flops, cache = count(config, tokens)
+            row = {"audio": length, "seconds": seconds, "adapter": name, "tokens": tokens}
+            row |= {"prefill_flops": flops, "cache_bytes": cache}
+            if tokens <= args.measure_tokens:
+                command = [sys.executable, __file__, "--shape", args.shape, "--worker", str(tokens)]
+                row |= json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            rows.append(row)
+            print(row, flush=True)
+    output = Path(args.output)
+    output.mkdir(parents=True, exist_ok=True)
+    report = {
+        "shape": args.shape, "machine": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
+        "torch": torch.__version__, "speech_side_flops_per_minute": count_speech_side(), "rows": rows,
+    }  # fmt: skip
+    (output / f"fastslm_cost_{args.shape}.json").write_text(json.dumps(report, indent=1) + "\n")
+    plot(rows, output / f"fastslm_cost_{args.shape}.png")
+    print(report["speech_side_flops_per_minute"])
+
+
+if __name__ == "__main__":
+    main()
