@@ -1,5 +1,6 @@
 """From recorded facts to the words and tables of a card; what was not measured gives nothing."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ def teacher_model(evaluation: dict[str, Any]) -> dict[str, Any]:
     return next((row for row in evaluation.get("models", []) if row.get("role") == "teacher"), {})
 
 
+def window_seconds(config: dict[str, Any]) -> int | float:
+    """Seconds of audio that the encoder takes at once: two frames of 10 ms a position."""
+    seconds = config["max_source_positions"] / 50
+    return int(seconds) if seconds.is_integer() else seconds
+
+
 def teacher_name(config: dict[str, Any], run: dict[str, Any]) -> str | None:
     return config.get("teacher") or run.get("teacher", {}).get("name")
 
@@ -80,7 +87,8 @@ def card_facts(folder: Path, name: str, config: dict[str, Any], run: dict, evalu
         "training": _named(run.get("training", {}), TRAINING_NAMES),
         "curves": CURVES_FILE if (folder / CURVES_FILE).is_file() else None,
         "datasets": [_hub_link(dataset, "datasets/") for dataset in run.get("datasets", [])],
-        "limits": [*run.get("limits", []), *_limits(evaluation)],
+        "window": window_seconds(config),
+        "limits": [*run.get("limits", []), *_limits(config, evaluation)],
         "license": _license_words(teacher["name"], run.get("teacher", {}).get("license")),
     }
 
@@ -111,8 +119,13 @@ def measured(evaluation: dict[str, Any]) -> dict[str, Any] | None:
         "rows": [[values[index] or "" for values in kept.values()] for index in range(len(models))],
         "comparison": _comparison(evaluation),
         "conditions": _conditions(evaluation),
-        "command": evaluation.get("command"),
+        "command": _command(evaluation.get("command")),
     }
+
+
+def _command(command: str | None) -> str | None:
+    """A recorded command as it is typed: `python -m fastwhisper` records the file of that module."""
+    return command and re.sub(r"^\S*__main__\.py\b", "python -m fastwhisper", command)
 
 
 def kept_layers(config: dict[str, Any]) -> list[str]:
@@ -200,12 +213,15 @@ def _minutes(data: dict[str, Any]) -> str | None:
     return _shown(data, "audio_seconds", lambda seconds: f"{seconds / 60:.1f} minutes of audio")
 
 
-def _limits(evaluation: dict[str, Any]) -> list[str]:
+def _limits(config: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
+    window = window_seconds(config)
+    short = f"Its window is {window} seconds of audio, not 30: engines that take 30 for granted do not run it."
     measured_data = (evaluation.get("dataset") or {}).get("name") if own_model(evaluation) else None
     return [
         f"Errors were measured on {measured_data} alone: on other voices, noise, words and languages they will differ."
         if measured_data
         else "No word error rate has been measured for this folder.",
+        *([short] if window != 30 else []),
         "Like any Whisper it can write words that nobody said, above all on silence, music and noise.",
         "It inherits the languages, the blind spots and the biases of the teacher whose layers it was built from.",
     ]

@@ -161,6 +161,22 @@ def test_a_rate_that_is_no_number_was_not_measured(folder, value):
     assert "## Measured" not in text and ModelCard(text).data.eval_results is None
 
 
+def test_a_window_that_is_not_whispers_is_said(folder):
+    text = write_card(folder).read_text()
+    assert "with a window of 2 seconds." in text and "window is 2 seconds of audio, not 30" in text
+
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_source_positions": 1500}))
+    text = write_card(folder).read_text()
+    assert "whatever runs a Whisper runs it." in text and "window" not in text.partition("## Limits")[2]
+
+
+def test_the_command_can_be_typed(folder):
+    record(folder, RUN, {**EVALUATION, "command": "/opt/venv/lib/fastwhisper/__main__.py evaluate --model x"})
+
+    assert "\npython -m fastwhisper evaluate --model x\n" in write_card(folder).read_text()
+
+
 def test_a_worse_student_is_called_worse(folder):
     evaluation = copy.deepcopy(EVALUATION)
     evaluation["models"][0]["wer"], evaluation["speed_ratio"] = 0.5, None
