@@ -102,10 +102,10 @@ def peak_memory(model: WhisperForConditionalGeneration, work: Callable[[], objec
         before = torch.cuda.memory_allocated(model.device)
         work()
         return weights + torch.cuda.max_memory_allocated(model.device) - before
-    return weights + _resident_growth(work)
+    return weights + resident_growth(work)
 
 
-def _resident_growth(work: Callable[[], object]) -> int:
+def resident_growth(work: Callable[[], object]) -> int:
     process = psutil.Process()
     finished = threading.Event()
     _give_memory_back()
