@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def print_help(
 def parse_arguments(
     program: str,
     argv: Sequence[str],
-    argument_classes: Sequence[type],
+    argument_classes: Sequence[Any],
     positional: tuple[str, str] | None = None,
 ) -> tuple[Any, ...]:
     """One instance per dataclass; a list of positional values comes last where `positional` is given.
@@ -58,16 +59,20 @@ def parse_arguments(
     if positional:
         parser.add_argument(positional[0], nargs="*")
     known = {field.name for argument_class in argument_classes for field in dataclasses.fields(argument_class)}
-    positionals = recipe.pop(positional[0], []) if positional else []
+    named = recipe.pop(positional[0], []) if positional else []
     for key in recipe:
         if key not in known:
             raise InputError(f"the recipe has an unknown key {key!r}; see {program} --help")
-    *parsed, namespace = [*parser.parse_args_into_dataclasses([*_as_flags(recipe), *argv]), None]
+    *parsed, unknown = parser.parse_args_into_dataclasses(
+        [*_as_flags(recipe), *argv], return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        raise InputError(f"there is no flag or place for {' '.join(unknown)}; see {program} --help")
     if not positional:
         return tuple(parsed)
-    *parsed, extra = parsed
-    given = getattr(extra, positional[0])
-    return (*parsed, given or ([positionals] if isinstance(positionals, str) else positionals))
+    *instances, namespace = parsed
+    given = getattr(namespace, positional[0])
+    return (*instances, given or ([named] if isinstance(named, str) else named))
 
 
 def run_parsed(
@@ -87,28 +92,33 @@ def run_parsed(
 
 
 def _take_recipe(argv: list[str], program: str) -> dict[str, Any]:
+    """The settings of the recipe that `--config` names; takes the flag and its value out of `argv`."""
+    index = next((i for i, word in enumerate(argv) if word == "--config" or word.startswith("--config=")), None)
+    if index is None:
+        return {}
+    _, joined, value = argv.pop(index).partition("=")
+    if not joined:
+        value = argv.pop(index) if index < len(argv) else ""
+    if not value:
+        raise InputError(f"--config needs the path of a YAML recipe; see {program} --help")
     import yaml
 
-    if "--config" not in argv:
-        return {}
-    index = argv.index("--config")
-    if index + 1 == len(argv):
-        raise InputError(f"--config needs the path of a YAML recipe; see {program} --help")
-    path = Path(argv[index + 1])
-    del argv[index : index + 2]
+    path = Path(value)
     try:
-        recipe = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"the recipe {path} cannot be read: {' '.join(str(error).split())}") from error
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"the recipe {path} cannot be read: {error}") from error
     if not isinstance(recipe, dict):
         raise InputError(f"the recipe {path} must be a mapping of flags to values")
     return recipe
 
 
 def _as_flags(recipe: dict[str, Any]) -> list[str]:
+    """The settings of a recipe as words of a command line; those without a value are left at their defaults."""
     flags = []
     for key, value in recipe.items():
-        values = value if isinstance(value, list) else [value]
-        if value is not None:
-            flags += [f"--{key}", *(str(item) for item in values)]
+        if isinstance(value, list):
+            flags += [f"--{key}", *map(str, value)]
+        elif value is not None:
+            flags.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
     return flags

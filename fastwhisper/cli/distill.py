@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
+    from ..data.loading import SpeechDataset
+    from ..hub_cards.callback import FastWhisperCardCallback
     from ..trainers.askd_config import ASKDTrainingArguments
     from ..trainers.askd_trainer import ASKDTrainer
+
+SHUFFLED_ROWS = 256  # of a stream, in memory at a time
 
 DESCRIPTION = "Distil a Whisper teacher into a student of fewer layers on your own speech, with ASKD."
 EPILOG = """\
@@ -23,7 +27,8 @@ Every field of transformers' Seq2SeqTrainingArguments is a flag as well. The usu
   --resume_from_checkpoint last      go on from the last checkpoint in --output_dir
   --report_to NAME, --seed N
 
-On several processes or machines: accelerate launch -m fastwhisper distill ...
+On several processes or machines: accelerate launch --multi_gpu --num_processes 2 -m fastwhisper distill ...
+(--multi_gpu is right for CPUs too)
 """
 
 
@@ -70,6 +75,8 @@ class DistillArguments:
 def distill(arguments: DistillArguments, training_arguments: "ASKDTrainingArguments") -> "ASKDTrainer":
     """Train, and write the student as a Hub-ready folder into `training_arguments.output_dir`.
 
+    Evaluation data is measured every epoch unless `training_arguments.eval_strategy` says when.
+
     Returns:
         The trainer, after training.
 
@@ -77,32 +84,17 @@ def distill(arguments: DistillArguments, training_arguments: "ASKDTrainingArgume
         InputError: for a model, data or a setting that cannot be used, before the first step.
     """
     from ..data.collator import SpeechCollator
-    from ..data.filtering import drop_unusable_rows
-    from ..data.loading import load_speech_dataset
+    from ..evaluation.progress import quiet_transformers
     from ..evaluation.training_metrics import training_metrics
     from ..hub_cards.callback import FastWhisperCardCallback
     from ..trainers.askd_trainer import ASKDTrainer
     from ..trainers.progress import show_training_bar
 
+    quiet_transformers()
+    checkpoint = _checkpoint(training_arguments)
+    _settle(arguments, training_arguments)
     teacher, student, processor, teacher_processor = _load_models(arguments)
-    columns = {"audio_column": arguments.audio_column, "text_column": arguments.text_column}
-    limits = {"language": arguments.language, "task": arguments.task}
-    max_target_positions = student.config.max_target_positions
-    dataset = load_speech_dataset(
-        arguments.dataset, name=arguments.dataset_name, split=arguments.split, streaming=arguments.streaming,
-        limit=arguments.limit, **columns,
-    )  # fmt: skip
-    dataset = drop_unusable_rows(dataset, processor, max_target_positions, **limits)
-    eval_dataset = None
-    if arguments.eval_dataset or arguments.eval_split:
-        eval_dataset = load_speech_dataset(
-            arguments.eval_dataset or arguments.dataset,
-            name=None if arguments.eval_dataset else arguments.dataset_name,
-            split=arguments.eval_split, limit=arguments.eval_limit, **columns,
-        )  # fmt: skip
-        eval_dataset = drop_unusable_rows(eval_dataset, processor, max_target_positions, **limits)
-        training_arguments.predict_with_generate = True
-    training_arguments.remove_unused_columns = False  # the collator reads the raw columns
+    dataset, eval_dataset = _load_data(arguments, processor, student.config.max_target_positions, training_arguments)
     card = FastWhisperCardCallback(teacher, datasets=[arguments.dataset], language=arguments.language)
     trainer = ASKDTrainer(
         model=_with_lora(student, arguments.lora_rank) if arguments.lora_rank else student,
@@ -116,7 +108,7 @@ def distill(arguments: DistillArguments, training_arguments: "ASKDTrainingArgume
             task=arguments.task,
             timestamp_probability=arguments.timestamp_probability,
             prompt_probability=arguments.prompt_probability,
-            max_target_positions=max_target_positions,
+            max_target_positions=student.config.max_target_positions,
             seed=training_arguments.seed,
         ),
         compute_metrics=training_metrics(processor, arguments.language) if eval_dataset is not None else None,
@@ -125,9 +117,60 @@ def distill(arguments: DistillArguments, training_arguments: "ASKDTrainingArgume
         callbacks=[card],
     )
     show_training_bar(trainer)
-    trainer.train(resume_from_checkpoint=_checkpoint(training_arguments))
-    _write_student(trainer, processor, card, Path(training_arguments.output_dir))
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.is_world_process_zero():
+        _write_student(trainer, processor, card)
     return trainer
+
+
+def _checkpoint(training_arguments: "ASKDTrainingArguments") -> str | None:
+    """The checkpoint to go on from; none for a run of its own, which may not mix its checkpoints with others."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    from ..errors import InputError
+
+    asked = str(training_arguments.resume_from_checkpoint or "")
+    folder = str(training_arguments.output_dir)
+    last = get_last_checkpoint(folder) if Path(folder).is_dir() else None
+    if asked.lower() in ("", "false", "none"):
+        if last is not None:
+            raise InputError(
+                f"{folder} has checkpoints of another run: choose another --output_dir, remove them, or go on from "
+                "them with --resume_from_checkpoint last"
+            )
+        return None
+    if asked.lower() in ("last", "true"):
+        if last is None:
+            raise InputError(f"there is no checkpoint in {folder} to resume from")
+        return last
+    if not Path(asked, "trainer_state.json").is_file():
+        raise InputError(f"{asked} is no checkpoint of a run: it has no trainer_state.json")
+    return asked
+
+
+def _settle(arguments: DistillArguments, training_arguments: "ASKDTrainingArguments") -> None:
+    """Set what follows from the data, and refuse what contradicts it."""
+    from transformers.trainer_utils import IntervalStrategy
+
+    from ..errors import InputError
+
+    measured = bool(arguments.eval_dataset or arguments.eval_split)
+    if training_arguments.eval_strategy != IntervalStrategy.NO and not measured:
+        raise InputError(
+            f"--eval_strategy {training_arguments.eval_strategy.value} needs --eval_dataset or --eval_split"
+        )
+    if measured:
+        training_arguments.predict_with_generate = True
+        if training_arguments.eval_strategy == IntervalStrategy.NO:
+            training_arguments.eval_strategy = IntervalStrategy.EPOCH
+    if arguments.streaming:
+        if training_arguments.max_steps <= 0:
+            raise InputError("--streaming needs --max_steps: nobody knows how long a stream is")
+        # Each process reads the stream and takes its own batches: batches of one process that sends them to the
+        # others would have to be equally long.
+        if training_arguments.accelerator_config.dispatch_batches is None:
+            training_arguments.accelerator_config.dispatch_batches = False
+    training_arguments.remove_unused_columns = False  # the collator reads the raw columns
 
 
 def _load_models(
@@ -135,24 +178,68 @@ def _load_models(
 ) -> tuple[
     "WhisperForConditionalGeneration", "WhisperForConditionalGeneration", "WhisperProcessor", "WhisperProcessor"
 ]:
+    """Teacher, student, and the processor of each."""
     import torch
 
-    from ..evaluation.checkpoints import load_checkpoint
+    from ..errors import InputError
+    from ..evaluation.checkpoints import DTYPES, load_checkpoint, load_processor
     from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 
-    teacher, teacher_processor = load_checkpoint(arguments.teacher, "cpu", arguments.teacher_dtype)
+    if arguments.teacher_dtype not in DTYPES:
+        raise InputError(f"there is no dtype {arguments.teacher_dtype!r}; choose one of {', '.join(DTYPES)}")
+    # In full precision, since the student starts from its weights.
+    teacher, teacher_processor = load_checkpoint(arguments.teacher, "cpu", "float32")
     if arguments.student:
-        _, processor = load_checkpoint(arguments.student, "cpu")
+        processor = load_processor(arguments.student)
         student = FastWhisperForConditionalGeneration.from_pretrained(arguments.student, dtype=torch.float32)
     else:
         processor = teacher_processor
         student = FastWhisperForConditionalGeneration.from_teacher(
             teacher, arguments.decoder_layers, arguments.encoder_layers
-        ).float()
+        )
     if arguments.language and getattr(student.generation_config, "is_multilingual", False):
-        student.generation_config.language = arguments.language
-        student.generation_config.task = arguments.task
-    return teacher, student, processor, teacher_processor
+        student.generation_config.language = arguments.language  # type: ignore[attr-defined]
+        student.generation_config.task = arguments.task  # type: ignore[attr-defined]
+    return teacher.to(DTYPES[arguments.teacher_dtype]), student, processor, teacher_processor
+
+
+def _load_data(
+    arguments: DistillArguments,
+    processor: "WhisperProcessor",
+    max_target_positions: int,
+    training_arguments: "ASKDTrainingArguments",
+) -> "tuple[SpeechDataset, SpeechDataset | None]":
+    """Training data and evaluation data without the rows that cannot be used."""
+    from datasets import IterableDataset
+
+    from ..data.filtering import drop_unusable_rows
+    from ..data.loading import load_speech_dataset
+
+    def load(source: str, name: str | None, split: str | None, limit: int | None, streaming: bool) -> "SpeechDataset":
+        dataset = load_speech_dataset(
+            source,
+            name=name,
+            split=split,
+            audio_column=arguments.audio_column,
+            text_column=arguments.text_column,
+            streaming=streaming,
+            limit=limit,
+        )
+        return drop_unusable_rows(
+            dataset, processor, max_target_positions, language=arguments.language, task=arguments.task
+        )
+
+    dataset = load(arguments.dataset, arguments.dataset_name, arguments.split, arguments.limit, arguments.streaming)
+    if isinstance(dataset, IterableDataset):
+        # A Trainer shuffles rows that it can count, and takes a stream as it comes.
+        dataset = dataset.shuffle(seed=training_arguments.seed, buffer_size=SHUFFLED_ROWS)
+    eval_dataset = None
+    if arguments.eval_dataset:
+        eval_dataset = load(arguments.eval_dataset, None, arguments.eval_split, arguments.eval_limit, False)
+    elif arguments.eval_split:
+        name = arguments.dataset_name
+        eval_dataset = load(arguments.dataset, name, arguments.eval_split, arguments.eval_limit, False)
+    return dataset, eval_dataset
 
 
 def _with_lora(student: "WhisperForConditionalGeneration", rank: int):
@@ -162,24 +249,7 @@ def _with_lora(student: "WhisperForConditionalGeneration", rank: int):
     return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))
 
 
-def _checkpoint(training_arguments: "ASKDTrainingArguments") -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    from ..errors import InputError
-
-    asked = training_arguments.resume_from_checkpoint
-    if asked is None or str(asked).lower() in ("false", "none"):
-        return None
-    if str(asked).lower() not in ("last", "true"):
-        return str(asked)
-    folder = str(training_arguments.output_dir)
-    checkpoint = get_last_checkpoint(folder) if Path(folder).is_dir() else None
-    if checkpoint is None:
-        raise InputError(f"there is no checkpoint in {folder} to resume from")
-    return checkpoint
-
-
-def _write_student(trainer: "ASKDTrainer", processor: "WhisperProcessor", card, folder: Path) -> None:
+def _write_student(trainer: "ASKDTrainer", processor: "WhisperProcessor", card: "FastWhisperCardCallback") -> None:
     from peft import PeftModel
 
     from ..hub_cards.export import export_folder
@@ -187,10 +257,9 @@ def _write_student(trainer: "ASKDTrainer", processor: "WhisperProcessor", card, 
     model = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
-    if trainer.is_world_process_zero():
-        export_folder(model, processor, folder)
-        card.write(folder)
-        print(f"student: {folder}")
+    folder = export_folder(model, processor, str(trainer.args.output_dir))
+    card.write(folder)
+    print(f"student: {folder}")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -25,24 +25,25 @@ def init(arguments: InitArguments) -> Path:
     """Write the student and its processor as a Hub-ready folder. Returns the folder.
 
     Raises:
-        InputError: where the output exists.
-        ValueError: for a teacher that is no Whisper, and layers that it does not have.
+        InputError: where the output exists, and for a teacher that is no Whisper.
+        ValueError: for layers that the teacher does not have.
     """
     import tempfile
 
-    from transformers import AutoProcessor
-
     from ..errors import InputError
+    from ..evaluation.checkpoints import load_processor
+    from ..evaluation.progress import quiet_transformers
     from ..hub_cards.export import export_folder
     from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 
     folder = Path(arguments.output)
     if folder.exists():
         raise InputError(f"{folder} exists: choose a folder that does not, or remove it")
+    quiet_transformers()
+    processor = load_processor(arguments.teacher)
     student = FastWhisperForConditionalGeneration.from_teacher(
         arguments.teacher, arguments.decoder_layers, arguments.encoder_layers
     )
-    processor = AutoProcessor.from_pretrained(arguments.teacher)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as staging:
         export_folder(student, processor, Path(staging) / "student").rename(folder)

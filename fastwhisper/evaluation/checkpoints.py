@@ -29,9 +29,24 @@ def load_checkpoint(
     if dtype not in DTYPES:
         raise InputError(f"there is no dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
     _check_device(device)
-    processor = _load_processor(name)
+    processor = load_processor(name)
     model = WhisperForConditionalGeneration.from_pretrained(name, dtype=DTYPES[dtype], device_map=device)
     return model.eval(), processor
+
+
+def load_processor(name: str) -> WhisperProcessor:
+    """Load the processor of a Whisper.
+
+    Raises:
+        InputError: where there is no such checkpoint, and where it is no Whisper.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} is no checkpoint with a processor: {error}") from error
+    if not isinstance(processor, WhisperProcessor):
+        raise InputError(f"{name} is no Whisper: its processor is a {type(processor).__name__}")
+    return processor
 
 
 def display_name(name: str) -> str:
@@ -46,13 +61,3 @@ def _check_device(device: str) -> None:
         raise InputError(f"there is no device {device!r}; give cpu, cuda or cuda:1") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError(f"there is no device {device!r} here: torch {torch.__version__} finds no CUDA")
-
-
-def _load_processor(name: str) -> WhisperProcessor:
-    try:
-        processor = AutoProcessor.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name} is no checkpoint with a processor: {error}") from error
-    if not isinstance(processor, WhisperProcessor):
-        raise InputError(f"{name} is no Whisper: its processor is a {type(processor).__name__}")
-    return processor
