@@ -12,7 +12,6 @@ ORDERS = {
     "auto classes first": "from transformers import AutoModelForSpeechSeq2Seq; import fastwhisper",
     "Whisper first": "from transformers import WhisperForConditionalGeneration; import fastwhisper",
     "our configuration first": "from fastwhisper.configuration.configuration_fastwhisper import FastWhisperConfig",
-    "a room first": "from fastwhisper.hub_cards.remote_code import write_remote_code",
 }
 # Each order runs in a child of one interpreter that has much, and nothing of transformers: a start costs seconds.
 IMPORTS = """
