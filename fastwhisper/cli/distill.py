@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
@@ -157,7 +157,8 @@ def _settle(arguments: DistillArguments, training_arguments: "ASKDTrainingArgume
     measured = bool(arguments.eval_dataset or arguments.eval_split)
     if training_arguments.eval_strategy != IntervalStrategy.NO and not measured:
         raise InputError(
-            f"--eval_strategy {training_arguments.eval_strategy.value} needs --eval_dataset or --eval_split"
+            f"--eval_strategy {IntervalStrategy(training_arguments.eval_strategy).value} needs --eval_dataset or "
+            "--eval_split"
         )
     if measured:
         training_arguments.predict_with_generate = True
@@ -168,8 +169,9 @@ def _settle(arguments: DistillArguments, training_arguments: "ASKDTrainingArgume
             raise InputError("--streaming needs --max_steps: nobody knows how long a stream is")
         # Each process reads the stream and takes its own batches: batches of one process that sends them to the
         # others would have to be equally long.
-        if training_arguments.accelerator_config.dispatch_batches is None:
-            training_arguments.accelerator_config.dispatch_batches = False
+        accelerator: Any = training_arguments.accelerator_config
+        if accelerator.dispatch_batches is None:
+            accelerator.dispatch_batches = False
     training_arguments.remove_unused_columns = False  # the collator reads the raw columns
 
 
@@ -200,7 +202,8 @@ def _load_models(
     if arguments.language and getattr(student.generation_config, "is_multilingual", False):
         student.generation_config.language = arguments.language  # type: ignore[attr-defined]
         student.generation_config.task = arguments.task  # type: ignore[attr-defined]
-    return teacher.to(DTYPES[arguments.teacher_dtype]), student, processor, teacher_processor
+    teacher.to(dtype=DTYPES[arguments.teacher_dtype])  # type: ignore[call-arg]
+    return teacher, student, processor, teacher_processor
 
 
 def _load_data(

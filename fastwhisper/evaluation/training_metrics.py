@@ -26,7 +26,7 @@ def training_metrics(
         return [normalize(text) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
-        hypotheses, references = texts(prediction.predictions), texts(prediction.label_ids)
+        hypotheses, references = texts(np.asarray(prediction.predictions)), texts(np.asarray(prediction.label_ids))
         return {
             "wer": word_error_rate(references, hypotheses),
             "cer": character_error_rate(references, hypotheses),

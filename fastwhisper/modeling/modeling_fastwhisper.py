@@ -6,10 +6,18 @@ Module names and weights are Whisper's own, so that every engine that runs Whisp
 import copy
 import os
 from importlib import metadata
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import Cache, GenerationConfig, PreTrainedModel, WhisperForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    Cache,
+    GenerationConfig,
+    PreTrainedModel,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 from transformers.utils import can_return_tuple
@@ -58,18 +66,13 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
 
         Source: Distil-Whisper (arXiv 2311.00430), section 3, for the maximally spaced initialisation.
         """
-        if not isinstance(teacher, PreTrainedModel):
-            kwargs.setdefault("dtype", torch.float32)
-            teacher = _load_teacher(teacher, kwargs)
-        config = teacher.config
-        if config.model_type != "whisper" or not hasattr(teacher, "proj_out"):
-            raise ValueError(
-                f"the teacher must be a Whisper with a language modelling head; {type(teacher).__name__} "
-                f"(model_type {config.model_type!r}) is not one"
-            )
+        config = _teacher_config(teacher, kwargs)
         encoder_layers = config.encoder_layers if encoder_layers is None else encoder_layers
         decoder_map = spaced_layers(config.decoder_layers, decoder_layers, "decoder")
         encoder_map = spaced_layers(config.encoder_layers, encoder_layers, "encoder")
+        if not isinstance(teacher, PreTrainedModel):
+            kwargs.setdefault("dtype", torch.float32)
+            teacher = WhisperForConditionalGeneration.from_pretrained(teacher, **kwargs)
 
         settings = {k: v for k, v in config.to_dict().items() if k not in NOT_INHERITED}
         settings.update(
@@ -82,12 +85,13 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
             encoder_layer_map=encoder_map,
             fastwhisper_version=_package_version(),
         )
-        student = cls(FastWhisperConfig(**settings)).to(dtype=teacher.dtype, device=teacher.device)
+        student = cls(FastWhisperConfig(**settings))
+        student.to(dtype=teacher.dtype, device=teacher.device)  # type: ignore[call-arg]
         student.load_state_dict(_selected_weights(teacher.state_dict(), decoder_map, encoder_map))
-        student.generation_config = _student_generation_config(teacher.generation_config, student.config)
+        student.generation_config = _student_generation_config(teacher.generation_config, decoder_map, config)
         return student.train(teacher.training)
 
-    def save_pretrained(
+    def save_pretrained(  # type: ignore[override]
         self, save_directory: str | os.PathLike, is_main_process: bool = True, push_to_hub: bool = False, **kwargs
     ) -> None:
         """As [`PreTrainedModel.save_pretrained`]; the folder also holds the code that loads it without the package."""
@@ -125,9 +129,8 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
                     f"{self.max_target_positions} tokens."
                 )
             if decoder_input_ids is None and decoder_inputs_embeds is None:
-                decoder_input_ids = shift_tokens_right(
-                    labels, self.config.pad_token_id, self.config.decoder_start_token_id
-                )
+                pad, start = self.config.pad_token_id, self.config.decoder_start_token_id
+                decoder_input_ids = shift_tokens_right(labels, pad, start)  # type: ignore[arg-type]
         outputs = super().forward(
             input_features,
             attention_mask=attention_mask,
@@ -180,13 +183,21 @@ def map_alignment_heads(
     return mapped or [[layer, head] for layer in range(layers // 2, layers) for head in range(attention_heads)]
 
 
-def _load_teacher(name: str | os.PathLike, kwargs: dict) -> PreTrainedModel:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(name, **{k: v for k, v in kwargs.items() if k != "dtype"})
-    if config.model_type != "whisper":
-        raise ValueError(f"the teacher must be a Whisper; {name} has model_type {config.model_type!r}")
-    return WhisperForConditionalGeneration.from_pretrained(name, **kwargs)
+def _teacher_config(teacher: PreTrainedModel | str | os.PathLike, kwargs: dict) -> WhisperConfig:
+    """The config of a teacher, whose weights are not loaded yet where it is a name or folder."""
+    config: Any
+    if isinstance(teacher, PreTrainedModel):
+        config, name = teacher.config, type(teacher).__name__
+        is_whisper = config.model_type == "whisper" and hasattr(teacher, "proj_out")
+    else:
+        config = AutoConfig.from_pretrained(teacher, **{k: v for k, v in kwargs.items() if k != "dtype"})
+        is_whisper, name = config.model_type == "whisper", os.fspath(teacher)
+    if not is_whisper:
+        raise ValueError(
+            f"the teacher must be a Whisper with a language modelling head; {name} "
+            f"(model_type {config.model_type!r}) is not one"
+        )
+    return config
 
 
 def _public_name(name_or_path: str) -> str | None:
@@ -217,14 +228,15 @@ def _selected_weights(
     return selected
 
 
-def _student_generation_config(teacher: GenerationConfig, config: FastWhisperConfig) -> GenerationConfig:
+def _student_generation_config(
+    teacher: GenerationConfig, decoder_map: list[int], config: WhisperConfig
+) -> GenerationConfig:
     """The teacher's generation config with what is wrong for a student mended."""
     generation_config = copy.deepcopy(teacher)
     heads = getattr(teacher, "alignment_heads", None)
-    generation_config.alignment_heads = map_alignment_heads(
-        heads, config.decoder_layer_map, config.decoder_attention_heads
-    )
-    generation_config.forced_decoder_ids = None
+    heads = map_alignment_heads(heads, decoder_map, config.decoder_attention_heads)
+    generation_config.alignment_heads = heads  # type: ignore[attr-defined]
+    generation_config.forced_decoder_ids = None  # type: ignore[attr-defined]
     generation_config.num_beams = 1
     generation_config.max_length = min(448, config.max_target_positions)
     generation_config._from_model_config = False

@@ -102,8 +102,9 @@ class _ChunkedLoss(torch.autograd.Function):
                 want_gradient=want_hidden or want_projection,
             )
             sums += chunk_sums
-            if gradient is not None:
-                gradient = gradient.to(compute_dtype)
+            if gradient is None:
+                continue
+            gradient = gradient.to(compute_dtype)
             if hidden_gradient is not None:
                 hidden_gradient[rows] = gradient @ projection.to(compute_dtype)
             if projection_gradient is not None:

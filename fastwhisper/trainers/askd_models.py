@@ -4,19 +4,20 @@ import contextlib
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin, WhisperForConditionalGeneration
 
 from .askd_loss import Predictions
 
 
-def whisper_of(model: nn.Module) -> PreTrainedModel:
+def whisper_of(model: nn.Module) -> WhisperForConditionalGeneration:
     """The Whisper itself, out of a PEFT model where it is in one."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    return cast(WhisperForConditionalGeneration, model.get_base_model() if isinstance(model, PeftModel) else model)
 
 
 def check_teacher(
@@ -91,7 +92,7 @@ def projection_skipped(model: nn.Module) -> Iterator[None]:
         del projection.forward
 
 
-def predict(call: nn.Module, model: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> Predictions:
+def predict(call: nn.Module, model: nn.Module, inputs: dict[str, Any], targets: torch.Tensor) -> Predictions:
     """Hidden states of the unmasked target tokens, and the output layer's weight.
 
     Args:

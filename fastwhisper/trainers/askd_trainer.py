@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,6 +44,11 @@ class ASKDTrainer(Seq2SeqTrainer):
     # `compute_loss` divides by the tokens of the whole accumulated batch itself.
     loss_is_scaled_for_ga = True
 
+    args: ASKDTrainingArguments
+    model: nn.Module
+    teacher_model: Any
+    self_teacher: Any
+
     def __init__(
         self,
         model: PreTrainedModel | nn.Module | None = None,
@@ -52,6 +58,8 @@ class ASKDTrainer(Seq2SeqTrainer):
         teacher_processing_class: ProcessorMixin | None = None,
         **kwargs,
     ) -> None:
+        if model is None or not isinstance(args, ASKDTrainingArguments):
+            raise ValueError("ASKDTrainer needs model= and args=ASKDTrainingArguments(...)")
         _check_arguments(model, teacher_model, args)
         if args.freeze_encoder:
             whisper_of(model).freeze_encoder()
@@ -75,7 +83,7 @@ class ASKDTrainer(Seq2SeqTrainer):
         return super().train(*args, **kwargs)
 
     def _forget(self) -> None:
-        self.self_teacher: SelfTeacher | None = None
+        self.self_teacher = None
         self.weights = LossWeights(0.0, 0.0)
         self._weights_step = -1
         self._teacher_done = self.teacher_model is None
@@ -100,7 +108,7 @@ class ASKDTrainer(Seq2SeqTrainer):
             loss = loss * self.accelerator.num_processes
         return (loss, {"loss": loss}) if return_outputs else loss
 
-    def _loss_sums(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> LossSums:
+    def _loss_sums(self, model: nn.Module, inputs: dict[str, Any]) -> LossSums:
         labels = inputs.pop("labels")
         config = whisper_of(self.model).config
         if labels.shape[1] > config.max_target_positions:
@@ -108,9 +116,8 @@ class ASKDTrainer(Seq2SeqTrainer):
                 f"labels of {labels.shape[1]} tokens do not fit the decoder's {config.max_target_positions} positions"
             )
         if "decoder_input_ids" not in inputs:
-            inputs["decoder_input_ids"] = shift_tokens_right(
-                labels, config.pad_token_id, config.decoder_start_token_id
-            )
+            pad, start = config.pad_token_id, config.decoder_start_token_id
+            inputs["decoder_input_ids"] = shift_tokens_right(labels, pad, start)  # type: ignore[arg-type]
         targets = labels.ne(-100)
         heard = dict(inputs)
         if self._encoder_is_frozen:
@@ -129,7 +136,7 @@ class ASKDTrainer(Seq2SeqTrainer):
         return askd_loss(student, labels[targets], self.weights, teacher, self_teacher, self.args.loss_chunk_size)
 
     @torch.no_grad()
-    def _encode(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _encode(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Output of the frozen encoder, `(batch, frames, hidden)`, without dropout, after SpecAugment."""
         whisper = whisper_of(self.model).model
         features = whisper._mask_input_features(inputs["input_features"].clone(), inputs.get("attention_mask"))
@@ -233,9 +240,7 @@ class _StepEvents(TrainerCallback):
         self._trainer._end_step()
 
 
-def _check_arguments(model, teacher_model, args) -> None:
-    if model is None or not isinstance(args, ASKDTrainingArguments):
-        raise ValueError("ASKDTrainer needs model= and args=ASKDTrainingArguments(...)")
+def _check_arguments(model: nn.Module, teacher_model: PreTrainedModel | None, args: ASKDTrainingArguments) -> None:
     if args.teacher_weight > 0.0 and teacher_model is None:
         raise ValueError(f"teacher_weight={args.teacher_weight} needs a teacher_model; set it to 0 to go without")
     if args.label_smoothing_factor:

@@ -24,8 +24,9 @@ class TrainingBar(TrainerCallback):
             self._bar.update(state.global_step - self._bar.n)
 
     def on_log(self, args, state, control, logs: dict[str, Any] | None = None, **kwargs) -> None:
+        logs = logs or {}
         for key, name in SHOWN.items():
-            if key in (logs or {}):
+            if key in logs:
                 self._values[name] = f"{logs[key]:.1%}" if name == "WER" else f"{logs[key]:.3g}"
         if self._bar is not None:
             self._bar.set_postfix(self._values)
