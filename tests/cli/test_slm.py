@@ -86,7 +86,8 @@ def test_transcripts_are_those_of_the_model(folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "rate", "channels"), [(0.3, 16_000, 1), (3.0, 16_000, 2), (4.1, 8_000, 1), (11.2, 44_100, 2)]
+    ("seconds", "rate", "channels"),
+    [(0.3, 16_000, 1), (2.5, 16_000, 1), (3.0, 16_000, 2), (4.1, 8_000, 1), (11.2, 44_100, 2)],
 )
 @pytest.mark.parametrize("overlap", [0.0, 0.25])
 def test_streamed_windows_are_those_of_the_whole_file(seconds, rate, channels, overlap, tmp_path):

@@ -87,6 +87,13 @@ def test_beams_repeat_the_audio_of_each_prompt(model, inputs):
         assert torch.equal(new_tokens(beams, inputs)[2 * row : 2 * row + 2], new_tokens(alone, single))
 
 
+def test_samples_of_the_likeliest_token_are_greedy(model, inputs):
+    """An independent check of the order of repeated audio: greedy search repeats none."""
+    greedy = model.generate(**inputs, max_new_tokens=6)
+    samples = model.generate(**inputs, max_new_tokens=6, do_sample=True, top_k=1, num_return_sequences=3)
+    assert torch.equal(samples, greedy.repeat_interleave(3, dim=0))
+
+
 def test_assisted_decoding_gives_the_same_text(model):
     inputs = {**prompts(QUERIES), "input_features": windows(1)}
     expected = model.generate(**inputs, max_new_tokens=8)

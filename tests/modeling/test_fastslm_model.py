@@ -146,10 +146,12 @@ def test_true_length_feeds_the_encoder_less():
     model, seen = FastSLMModel(config).eval(), []
     model.audio_tower.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
     features = torch.randn(3, 80, 400)
-    mask = (torch.arange(400)[None] < torch.tensor([400, 130, 150])[:, None]).long()
+    mask = (torch.arange(400)[None] < torch.tensor([130, 400, 150])[:, None]).long()
     tokens = model.get_audio_features(features, mask).pooler_output
     assert sorted(seen) == [(1, 200, 32), (2, 100, 32)]
-    features[1, :, 200:], features[2, :, 200:] = 7.0, -7.0
+    alone = [model.get_audio_features(features[i : i + 1], mask[i : i + 1]).pooler_output for i in range(3)]
+    torch.testing.assert_close(tokens, torch.cat(alone))
+    features[0, :, 200:], features[2, :, 200:] = 7.0, -7.0
     torch.testing.assert_close(model.get_audio_features(features, mask).pooler_output, tokens)
 
 
