@@ -117,7 +117,10 @@ def main():
         labels[row, args.tokens // 2 + row * args.tokens // (2 * args.batch_size) :] = -100
     batch = torch.randn(args.batch_size, 80, 3000), ids, labels
 
-    steps = {"naive": lambda: naive_step(student, teacher, *batch), "askd": lambda: askd_step(student, teacher, *batch)}
+    steps = {
+        "naive": lambda: naive_step(student, teacher, *batch),
+        "askd": lambda: askd_step(student, teacher, *batch),
+    }
     losses = dict(zip(("naive", "askd"), loss_parts(student, teacher, *batch), strict=True))
     times = {"naive": [], "askd": []}
     loss_times = {"naive": [], "askd": []}
@@ -134,7 +137,9 @@ def main():
         "settings": {**vars(args), "output": None, "target_tokens": int((labels != -100).sum())},
         "hardware": hardware(torch.device("cpu")),
         "versions": {
-            "torch": torch.__version__, "transformers": transformers.__version__, "fastwhisper": fastwhisper.__version__
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "fastwhisper": fastwhisper.__version__,
         },
         "step_seconds": {name: statistics.median(values) for name, values in times.items()},
         "loss_seconds": {name: statistics.median(values) for name, values in loss_times.items()},

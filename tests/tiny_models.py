@@ -14,7 +14,7 @@ def tiny_whisper(
     seed: int = 0,
     **settings,
 ) -> WhisperForConditionalGeneration:
-    """A random Whisper for `tokenizer` with a window of `seconds`, in evaluation mode, and all that `generate` reads."""
+    """A random Whisper for `tokenizer` with a window of `seconds`, and all that `generate` reads."""
     torch.manual_seed(seed)
     ids = tokenizer.convert_tokens_to_ids
     config = WhisperConfig(

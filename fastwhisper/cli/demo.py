@@ -196,9 +196,10 @@ def _train(
     )
     show_training_bar(trainer)
     trainer.train()
-    student.generation_config.alignment_heads = measure_alignment_heads(
+    heads = measure_alignment_heads(
         student, processor, [clip.samples for clip in validation], [clip.text for clip in validation], "en"
     )
+    student.generation_config.update(alignment_heads=heads)
     export_folder(student, processor, student_folder)
     export_folder(teacher, processor, teacher_folder)
     card.write(student_folder)

@@ -1,27 +1,114 @@
-"""The grammar of the demo: short spoken commands for a household assistant, over a closed vocabulary of more than 200 words."""
+"""The grammar of the demo: short commands for a household assistant, of 269 words."""
 
 import random
 
-ROOMS = "kitchen bedroom bathroom hallway garage garden office attic cellar nursery balcony library".split()
-DEVICES = "lamp heater fan radio oven kettle television speaker curtain camera alarm printer shower fireplace".split()
-COLORS = "red blue green yellow white purple orange pink brown".split()
-DIGITS = "two three four five six seven eight nine".split()
-TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
-MONTHS = "january february march april may june july august september october november december".split()
-NAMES = "anna peter maria david sophie thomas laura michael julia robert emma victor".split()
-FOODS = (
-    "milk bread butter cheese eggs apples rice coffee tea sugar flour onions tomatoes potatoes chicken fish lemons "
-    "honey salt pepper carrots bananas"
-).split()
-CITIES = "london paris berlin rome madrid oslo tokyo seoul boston chicago vienna dublin".split()
-GENRES = "jazz rock classical folk dance piano guitar".split()
-UNITS = "seconds minutes hours".split()
-EVENTS = "meeting dentist party concert lesson dinner breakfast lunch flight".split()
-SIZES = "small large heavy empty old new wooden metal".split()
-OBJECTS = "box bottle chair table book bag key umbrella basket blanket".split()
-PLACES = "under behind beside above near".split()
+ROOMS = [
+    "kitchen",
+    "bedroom",
+    "bathroom",
+    "hallway",
+    "garage",
+    "garden",
+    "office",
+    "attic",
+    "cellar",
+    "nursery",
+    "balcony",
+    "library",
+]
+DEVICES = [
+    "lamp",
+    "heater",
+    "fan",
+    "radio",
+    "oven",
+    "kettle",
+    "television",
+    "speaker",
+    "curtain",
+    "camera",
+    "alarm",
+    "printer",
+    "shower",
+    "fireplace",
+]
+COLORS = ["red", "blue", "green", "yellow", "white", "purple", "orange", "pink", "brown"]
+DIGITS = ["two", "three", "four", "five", "six", "seven", "eight", "nine"]
+TEENS = ["ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
+NAMES = [
+    "anna",
+    "peter",
+    "maria",
+    "david",
+    "sophie",
+    "thomas",
+    "laura",
+    "michael",
+    "julia",
+    "robert",
+    "emma",
+    "victor",
+]
+FOODS = [
+    "milk",
+    "bread",
+    "butter",
+    "cheese",
+    "eggs",
+    "apples",
+    "rice",
+    "coffee",
+    "tea",
+    "sugar",
+    "flour",
+    "onions",
+    "tomatoes",
+    "potatoes",
+    "chicken",
+    "fish",
+    "lemons",
+    "honey",
+    "salt",
+    "pepper",
+    "carrots",
+    "bananas",
+]
+CITIES = [
+    "london",
+    "paris",
+    "berlin",
+    "rome",
+    "madrid",
+    "oslo",
+    "tokyo",
+    "seoul",
+    "boston",
+    "chicago",
+    "vienna",
+    "dublin",
+]
+GENRES = ["jazz", "rock", "classical", "folk", "dance", "piano", "guitar"]
+UNITS = ["seconds", "minutes", "hours"]
+EVENTS = ["meeting", "dentist", "party", "concert", "lesson", "dinner", "breakfast", "lunch", "flight"]
+SIZES = ["small", "large", "heavy", "empty", "old", "new", "wooden", "metal"]
+OBJECTS = ["box", "bottle", "chair", "table", "book", "bag", "key", "umbrella", "basket", "blanket"]
+PLACES = ["under", "behind", "beside", "above", "near"]
 
 TEMPLATES = (
     "turn on the {device} in the {room}",
@@ -65,11 +152,11 @@ SLOTS = {
     "room": ROOMS,
     "color": COLORS,
     "degree": DIGITS,
-    "change": "warmer colder".split(),
+    "change": ["warmer", "colder"],
     "unit": UNITS,
     "hour": [*DIGITS, *TEENS[:3]],
     "minute": ["o'clock", "fifteen", "thirty", "forty five"],
-    "half": "tonight tomorrow".split(),
+    "half": ["tonight", "tomorrow"],
     "weekday": WEEKDAYS,
     "name": NAMES,
     "name2": NAMES,
@@ -84,9 +171,9 @@ SLOTS = {
     "object2": OBJECTS,
     "place": PLACES,
     "digit": DIGITS,
-    "ordinal": "first second third fourth fifth sixth seventh".split(),
+    "ordinal": ["first", "second", "third", "fourth", "fifth", "sixth", "seventh"],
     "month": MONTHS,
-    "daytime": "morning evening afternoon".split(),
+    "daytime": ["morning", "evening", "afternoon"],
 }
 
 

@@ -14,11 +14,44 @@ import numpy as np
 SAMPLING_RATE = 16_000
 
 ACCENTS = ("en", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
-TRAINING_VARIANTS = (
-    "m1 m2 m3 m4 m5 m6 m8 f1 f2 f3 f4 Alex Andy Lee Mike Storm adam antonio belinda benjamin caleb david edward "
-    "grandma iven linda marcelo michel pablo paul robert sandro steph travis victor"
-).split()
-HELD_OUT_VARIANTS = "m7 f5 Alicia Hugo anika max shelby quincy".split()
+TRAINING_VARIANTS = [
+    "m1",
+    "m2",
+    "m3",
+    "m4",
+    "m5",
+    "m6",
+    "m8",
+    "f1",
+    "f2",
+    "f3",
+    "f4",
+    "Alex",
+    "Andy",
+    "Lee",
+    "Mike",
+    "Storm",
+    "adam",
+    "antonio",
+    "belinda",
+    "benjamin",
+    "caleb",
+    "david",
+    "edward",
+    "grandma",
+    "iven",
+    "linda",
+    "marcelo",
+    "michel",
+    "pablo",
+    "paul",
+    "robert",
+    "sandro",
+    "steph",
+    "travis",
+    "victor",
+]
+HELD_OUT_VARIANTS = ["m7", "f5", "Alicia", "Hugo", "anika", "max", "shelby", "quincy"]
 
 # Constants of espeak-ng's speak_lib.h
 _SYNCHRONOUS_OUTPUT = 2

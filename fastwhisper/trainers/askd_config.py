@@ -8,7 +8,7 @@ from .askd_options import ASKDOptions
 
 
 @dataclass
-class ASKDTrainingArguments(Seq2SeqTrainingArguments, ASKDOptions):
+class ASKDTrainingArguments(ASKDOptions, Seq2SeqTrainingArguments):
     r"""`Seq2SeqTrainingArguments` with the settings of [`ASKDOptions`].
 
     Raises:
@@ -17,4 +17,4 @@ class ASKDTrainingArguments(Seq2SeqTrainingArguments, ASKDOptions):
 
     def __post_init__(self) -> None:
         ASKDOptions.__post_init__(self)
-        super().__post_init__()
+        Seq2SeqTrainingArguments.__post_init__(self)

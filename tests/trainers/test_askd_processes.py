@@ -49,7 +49,7 @@ def test_two_processes_equal_one(tmp_path):
     ids=["snapshot", "ema-gap"],
 )
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, settings):
-    """Three steps an epoch; killed in the third epoch after a checkpoint within it. Dropout is on: RNG states count."""
+    """Three steps an epoch; killed in the third after a checkpoint within it. Dropout is on: RNG states count."""
     settings = {
         "rows": 12, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 12,
         "save_strategy": "steps", "save_steps": 7, "dropout": 0.1, **settings,
