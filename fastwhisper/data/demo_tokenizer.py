@@ -1,5 +1,6 @@
-"""The demo's small tokenizer: Whisper's special tokens over a byte-level BPE of the demo's grammar."""
+"""The demo's small vocabulary and the shape of its teacher: Whisper's special tokens over a BPE of the grammar."""
 
+import json
 import random
 
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
@@ -12,8 +13,6 @@ TIMESTAMP_RESOLUTION = 0.02
 
 def build_demo_tokenizer(window_seconds: int = 4, vocab_size: int = 640, seed: int = 0) -> WhisperTokenizer:
     """A `WhisperTokenizer` trained on 20,000 commands, English only, with timestamps up to `window_seconds`."""
-    import json
-
     rng = random.Random(seed)
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -34,6 +33,32 @@ def build_demo_tokenizer(window_seconds: int = 4, vocab_size: int = 640, seed: i
     tokenizer.add_tokens([AddedToken(stamp, special=False, normalized=False) for stamp in stamps])
     tokenizer.set_prefix_tokens()
     return tokenizer
+
+
+def demo_config(tokenizer: WhisperTokenizer, window_seconds: int = 4) -> WhisperConfig:
+    """The demo's teacher: 4 encoder and 6 decoder layers of width 128, 2.6 M parameters."""
+    return WhisperConfig(
+        vocab_size=len(tokenizer),
+        d_model=128,
+        encoder_layers=4,
+        decoder_layers=6,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=512,
+        decoder_ffn_dim=512,
+        max_source_positions=50 * window_seconds,
+        max_target_positions=128,
+        dropout=0.1,
+        apply_spec_augment=True,
+        mask_time_prob=0.03,
+        mask_feature_prob=0.03,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+        decoder_start_token_id=tokenizer.convert_tokens_to_ids("<|startoftranscript|>"),
+    )
 
 
 def demo_generation_config(config: WhisperConfig, tokenizer: WhisperTokenizer) -> GenerationConfig:
