@@ -28,10 +28,11 @@ def print_help(
     parser.add_argument("--config", metavar="RECIPE", help=RECIPE_HELP)
     for argument_class in argument_classes:
         for field in dataclasses.fields(argument_class):
-            default = field.default if field.default is not dataclasses.MISSING else None
             described = field.metadata.get("help", "")
-            if default is not None and default != "":
-                described += f" (default: {default})"
+            if field.default is field.default_factory is dataclasses.MISSING:
+                described += " (required)"
+            elif field.default not in (dataclasses.MISSING, None, ""):
+                described += f" (default: {field.default})"
             parser.add_argument(f"--{field.name}", metavar="", help=described.replace("%", "%%"))
     parser.print_help()
 

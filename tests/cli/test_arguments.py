@@ -1,0 +1,116 @@
+"""From a command line and a recipe to dataclasses."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from fastwhisper.cli.arguments import parse_arguments
+from fastwhisper.errors import InputError
+
+
+@dataclass
+class First:
+    data: str
+    count: int = 3
+    rate: float | None = None
+    quick: bool = True
+    kinds: list[str] = field(default_factory=lambda: ["txt"])
+
+
+@dataclass
+class Second:
+    name: str | None = None
+    extra: dict | str | None = None
+
+
+@pytest.fixture
+def parse(tmp_path):
+    def parse(*argv, recipe=None, classes=(First,), positional=None):
+        if recipe is not None:
+            (tmp_path / "recipe.yaml").write_text(recipe)
+            argv = (*argv, "--config", str(tmp_path / "recipe.yaml"))
+        return parse_arguments("fastwhisper verb", argv, classes, positional)
+
+    return parse
+
+
+def test_flags_to_dataclasses(parse):
+    words = ("--data", "d", "--count=-1", "--rate", "1e-4", "--no_quick", "--kinds", "srt", "vtt", "--name", "n")
+    first, second = parse(*words, classes=(First, Second))
+    assert first == First("d", -1, 1e-4, False, ["srt", "vtt"]) and second == Second("n")
+    assert parse("--data", "d") == (First("d"),)
+
+
+def test_a_recipe_fills_in_and_flags_override_it(parse):
+    recipe = "data: folder\ncount: 7\nrate: 1e-4\nquick: false\nkinds: [srt, json]\nname: null\n"
+    assert parse(recipe=recipe, classes=(First, Second)) == (
+        First("folder", 7, 1e-4, False, ["srt", "json"]),
+        Second(),
+    )
+    (first,) = parse("--count", "1", "--quick", "true", "--kinds", "txt", recipe="data: d\ncount: 2\nquick: false\n")
+    assert first == First("d", 1, None, True, ["txt"])
+
+
+def test_a_recipe_says_things_that_flags_cannot(parse):
+    first, second = parse(recipe="data: --odd name\nextra: {min_lr: 0.1}\ncount: -2", classes=(First, Second))
+    assert first.data == "--odd name" and first.count == -2
+    assert second.extra == '{"min_lr": 0.1}'
+
+
+def test_a_recipe_by_equals_sign(parse, tmp_path):
+    (tmp_path / "mine.yaml").write_text("data: ä\n", encoding="utf-8")
+    assert parse(f"--config={tmp_path / 'mine.yaml'}", "--count", "2") == (First("ä", 2),)
+
+
+def test_positional_values_from_the_line_or_the_recipe(parse):
+    files = ("files", "audio")
+    assert parse("a", "b", "--data", "d", positional=files) == (First("d"), ["a", "b"])
+    assert parse(recipe="data: d\nfiles: [a, b]", positional=files) == (First("d"), ["a", "b"])
+    assert parse(recipe="data: d\nfiles: a", positional=files) == (First("d"), ["a"])
+    assert parse("b", recipe="data: d\nfiles: a", positional=files) == (First("d"), ["b"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "required: --data"),
+        (("--data", "d", "--cuont", "3"), "no flag or place for --cuont 3"),
+        (("--data", "d", "--coun", "3"), "no flag or place for --coun 3"),
+        (("--data", "d", "stray"), "no flag or place for stray"),
+        (("--data", "d", "--count", "many"), "argument --count: invalid int value: 'many'"),
+        (("--data", "d", "--config"), "--config needs the path"),
+        (("--data", "d", "--config="), "--config needs the path"),
+    ],
+)
+def test_a_wrong_line_names_the_word_and_the_help(parse, words, said):
+    with pytest.raises(InputError, match=said) as error:
+        parse(*words)
+    assert "see fastwhisper verb --help" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("data: d\ncuont: 3", "unknown key 'cuont'"),
+        ("- data\n- d", "must be a mapping"),
+        ("", "must be a mapping"),
+        ("data: [unclosed", "recipe.yaml cannot be read"),
+        ("data: d\ncount: many", "invalid int value: 'many'"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(parse, recipe, said):
+    with pytest.raises(InputError, match=said):
+        parse(recipe=recipe)
+
+
+def test_an_unreadable_recipe_is_named(parse, tmp_path):
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "missing.yaml", tmp_path, tmp_path / "binary.yaml"):
+        with pytest.raises(InputError, match=f"the recipe {path} cannot be read"):
+            parse("--config", str(path))
+
+
+def test_no_file_beside_the_program_is_read(parse, tmp_path, monkeypatch):
+    (tmp_path / "program.args").write_text("--count 9")
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "program.py")])
+    assert parse("--data", "d") == (First("d"),)

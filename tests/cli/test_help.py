@@ -1,0 +1,108 @@
+"""The help of every verb: quick, without torch and transformers, and with every flag."""
+
+import dataclasses
+import importlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fastwhisper.cli.main import VERBS, main
+from fastwhisper.cli.slm import ACTIONS
+from fastwhisper.trainers.askd_options import ASKDOptions
+
+HEAVY = ("torch", "transformers", "datasets", "accelerate", "numpy", "peft", "evaluate", "matplotlib")
+CALLS = [*([verb] for verb in VERBS), *(["slm", action] for action in ACTIONS)]
+
+# One process for all verbs: what a verb imports alone is in the time of the first that needs it.
+SCRIPT = """
+import contextlib, io, json, sys, time
+started = time.process_time()
+from fastwhisper.cli.main import main
+answers = []
+for call in json.loads(sys.argv[1]):
+    before = started if not answers else time.process_time()
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        code = main([*call, "--help"])
+    heavy = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
+    answers.append({"code": code, "seconds": time.process_time() - before, "help": shown.getvalue(), "heavy": heavy})
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers():
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(CALLS), json.dumps(HEAVY)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    return dict(zip(map(" ".join, CALLS), json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize("call", [" ".join(call) for call in CALLS])
+def test_help_is_quick_and_imports_nothing_heavy(answers, call):
+    answer = answers[call]
+    assert answer["code"] == 0
+    assert answer["heavy"] == []
+    assert answer["seconds"] < 1.0
+    assert f"usage: fastwhisper {call}" in answer["help"]
+
+
+def argument_classes():
+    """The dataclasses of arguments of each call."""
+    classes = {}
+    for verb in VERBS:
+        module = importlib.import_module(f"fastwhisper.cli.{verb.replace('-', '_')}")
+        own = [
+            value
+            for name, value in vars(module).items()
+            if name.endswith("Arguments") and dataclasses.is_dataclass(value) and value.__module__ == module.__name__
+        ]
+        if verb == "slm":
+            classes |= {f"slm {action}": [getattr(module, f"{action.title()}Arguments")] for action in ACTIONS}
+        else:
+            assert len(own) == 1, verb
+            classes[verb] = own
+    classes["distill"].append(ASKDOptions)
+    return classes
+
+
+def test_help_names_every_flag_and_says_what_it_is(answers):
+    for call, classes in argument_classes().items():
+        shown = answers[call]["help"]
+        assert "--config RECIPE" in shown, call
+        for field in (field for argument_class in classes for field in dataclasses.fields(argument_class)):
+            assert f"  --{field.name} " in shown or f"  --{field.name}\n" in shown, (call, field.name)
+            described = field.metadata["help"]
+            assert " ".join(described.split()) in " ".join(shown.split()), (call, field.name)
+            required = field.default is field.default_factory is dataclasses.MISSING
+            assert (f"{described} (required)" in " ".join(shown.split())) == required, (call, field.name)
+
+
+def test_help_of_distill_names_the_usual_flags_of_a_trainer(answers):
+    from transformers import Seq2SeqTrainingArguments
+
+    shown = answers["distill"]["help"]
+    named = {word.strip(",") for word in shown.split("The usual ones:")[1].split() if word.startswith("--")}
+    named -= {"--multi_gpu", "--num_processes"}
+    fields = {f"--{field.name}" for field in dataclasses.fields(Seq2SeqTrainingArguments)}
+    assert {"--output_dir", "--max_steps", "--resume_from_checkpoint"} <= named <= fields
+
+
+def test_the_program_alone_names_its_verbs(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {verb} " in shown and about in shown for verb, about in VERBS.items())
+    assert main([]) == 2
+    assert main(["--version"]) == 0
+    capsys.readouterr()
+    assert main(["destill"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and "there is no verb 'destill'" in captured.err
