@@ -83,6 +83,8 @@ def distill(arguments: DistillArguments, training_arguments: "ASKDTrainingArgume
     Raises:
         InputError: for a model, data or a setting that cannot be used, before the first step.
     """
+    import logging
+
     from ..data.collator import SpeechCollator
     from ..evaluation.progress import quiet_transformers
     from ..evaluation.training_metrics import training_metrics
@@ -93,7 +95,11 @@ def distill(arguments: DistillArguments, training_arguments: "ASKDTrainingArgume
     quiet_transformers()
     checkpoint = _checkpoint(training_arguments)
     _settle(arguments, training_arguments)
-    teacher, student, processor, teacher_processor = _load_models(arguments)
+    # Downloads come once to a machine, and warnings from one process.
+    if not training_arguments.should_log:
+        logging.getLogger("fastwhisper").setLevel(logging.ERROR)
+    with training_arguments.main_process_first():
+        teacher, student, processor, teacher_processor = _load_models(arguments)
     dataset, eval_dataset = _load_data(arguments, processor, student.config.max_target_positions, training_arguments)
     card = FastWhisperCardCallback(teacher, datasets=[arguments.dataset], language=arguments.language)
     trainer = ASKDTrainer(
@@ -219,15 +225,16 @@ def _load_data(
     from ..data.loading import load_speech_dataset
 
     def load(source: str, name: str | None, split: str | None, limit: int | None, streaming: bool) -> "SpeechDataset":
-        dataset = load_speech_dataset(
-            source,
-            name=name,
-            split=split,
-            audio_column=arguments.audio_column,
-            text_column=arguments.text_column,
-            streaming=streaming,
-            limit=limit,
-        )
+        with training_arguments.main_process_first():
+            dataset = load_speech_dataset(
+                source,
+                name=name,
+                split=split,
+                audio_column=arguments.audio_column,
+                text_column=arguments.text_column,
+                streaming=streaming,
+                limit=limit,
+            )
         return drop_unusable_rows(
             dataset, processor, max_target_positions, language=arguments.language, task=arguments.task
         )

@@ -17,4 +17,8 @@ class ASKDTrainingArguments(ASKDOptions, Seq2SeqTrainingArguments):
 
     def __post_init__(self) -> None:
         ASKDOptions.__post_init__(self)
+        # Every trainable weight has its part in every step, the output layer's outside the wrapped forward pass, where
+        # a search for unused ones would not see it. A student with layerdrop needs `True`.
+        if self.ddp_find_unused_parameters is None:
+            self.ddp_find_unused_parameters = False
         Seq2SeqTrainingArguments.__post_init__(self)

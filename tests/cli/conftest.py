@@ -30,6 +30,7 @@ def refused(capsys):
     """Run the program with words that it refuses; returns what the one line says."""
 
     def refused(verb, *words):
+        capsys.readouterr()
         assert main([verb, *map(str, words)]) == 2
         captured = capsys.readouterr()
         assert captured.out == "" and captured.err.count("\n") == 1, captured

@@ -1,0 +1,208 @@
+"""`fastwhisper distill` from a teacher and a folder of speech to a folder of a student."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+from fastwhisper import ASKDTrainingArguments, FastWhisperForConditionalGeneration
+from fastwhisper.cli.distill import DistillArguments, _load_models, distill
+from fastwhisper.cli.main import main
+from fastwhisper.data.demo_tokenizer import build_demo_tokenizer
+
+from ..data.sounds import write_nan, write_noise_bytes, write_speech_folder
+from ..evaluation.recordings import noise, save_checkpoint
+from ..tiny_models import tiny_whisper
+from .conftest import SENTENCES
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture
+def words(whisper_folder, speech_folder, tmp_path):
+    """A short training of a student with 1 decoder layer into `out`."""
+    fixed = "--max_steps 2 --per_device_train_batch_size 2 --learning_rate 1e-3 --decoder_layers 1 --language en"
+    places = ["--teacher", whisper_folder, "--dataset", speech_folder, "--output_dir", tmp_path / "out"]
+    return [*map(str, places), *fixed.split(), "--save_strategy", "no", "--use_cpu", "--logging_steps", "1"]
+
+
+def test_recipe_with_evaluation_to_a_folder_that_loads(whisper_folder, tmp_path, capsys):
+    for split, count in (("train", 6), ("test", 3)):
+        write_speech_folder(tmp_path / "data" / split, [0.5] * count, SENTENCES[:count])
+    (tmp_path / "recipe.yaml").write_text(
+        f"teacher: {whisper_folder}\ndataset: {tmp_path / 'data'}\nsplit: train\neval_split: test\n"
+        "decoder_layers: 2\nlanguage: en\nmax_steps: 50\nlearning_rate: 1e-3\nlogging_steps: 1\n"
+        "eval_strategy: steps\neval_steps: 2\nsave_steps: 2\nuse_cpu: true\nper_device_train_batch_size: 2\n"
+    )
+    output = tmp_path / "out"
+    assert (
+        main(["distill", "--config", str(tmp_path / "recipe.yaml"), "--output_dir", str(output), "--max_steps=4"]) == 0
+    )
+
+    assert f"student: {output}\n" in capsys.readouterr().out
+    log = json.loads((output / "checkpoint-4" / "trainer_state.json").read_text())["log_history"]
+    assert [line["step"] for line in log if "eval_wer" in line] == [2, 4]
+    assert all(line["eval_wer"] >= 0 and line["eval_cer"] >= 0 for line in log if "eval_wer" in line)
+    trained = [line for line in log if "loss" in line]
+    assert len(trained) == 4 and trained[0]["teacher_weight"] == pytest.approx(0.8)
+    assert trained[-1]["self_weight"] > 0.0 == trained[-1]["teacher_weight"]
+
+    names = {path.name for path in output.iterdir()}
+    assert {"README.md", "curves.png", "preprocessor_config.json", "modeling_fastwhisper.py"} <= names
+    assert (output / "checkpoint-2" / "README.md").is_file()
+    student = FastWhisperForConditionalGeneration.from_pretrained(output)
+    assert student.config.decoder_layers == 2 and student.generation_config.language == "en"
+    features = WhisperProcessor.from_pretrained(output)(noise(1.0), sampling_rate=16_000, return_tensors="pt")
+    assert student.generate(features.input_features, max_new_tokens=4).shape[0] == 1
+    its = WhisperForConditionalGeneration.from_pretrained(whisper_folder).model
+    assert torch.equal(student.model.encoder.conv1.weight, its.encoder.conv1.weight)
+    assert not torch.equal(student.model.decoder.layers[0].fc1.weight, its.decoder.layers[0].fc1.weight)
+
+
+def test_evaluation_data_is_measured_every_epoch_by_default(whisper_folder, speech_folder, tmp_path):
+    trainer = distill(
+        DistillArguments(
+            teacher=str(whisper_folder), dataset=str(speech_folder), eval_dataset=str(speech_folder), eval_limit=2,
+            decoder_layers=1, language="en",
+        ),
+        ASKDTrainingArguments(
+            output_dir=str(tmp_path), num_train_epochs=2, per_device_train_batch_size=3, use_cpu=True,
+            save_strategy="no", report_to="none",
+        ),
+    )  # fmt: skip
+    assert [line["epoch"] for line in trainer.state.log_history if "eval_wer" in line] == [1.0, 2.0]
+    assert len(trainer.eval_dataset) == 2
+
+
+def test_stopped_and_resumed_is_the_same_run(words, tmp_path, refused):
+    words = [*words, "--max_steps", "4", "--save_strategy", "steps", "--save_steps", "2"]
+    assert main(["distill", *words]) == 0
+    whole = weights(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "checkpoint-4")
+    shutil.copytree(tmp_path / "out" / "checkpoint-2", tmp_path / "kept")
+    assert "has checkpoints of another run" in refused("distill", *words)
+    assert "is no checkpoint" in refused("distill", *words, "--resume_from_checkpoint", str(tmp_path / "out"))
+
+    assert main(["distill", *words, "--resume_from_checkpoint", "last"]) == 0
+    resumed = weights(tmp_path / "out")
+    assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
+    log = json.loads((tmp_path / "out" / "checkpoint-4" / "trainer_state.json").read_text())["log_history"]
+    assert [line["step"] for line in log if "loss" in line] == [1, 2, 3, 4]
+
+    words = [*words, "--output_dir", str(tmp_path / "other")]
+    assert "no checkpoint in" in refused("distill", *words, "--resume_from_checkpoint", "last")
+    assert not (tmp_path / "other").exists()
+    assert main(["distill", *words, "--resume_from_checkpoint", str(tmp_path / "kept")]) == 0
+    assert all(torch.equal(weight, whole[name]) for name, weight in weights(tmp_path / "other").items())
+
+
+def test_a_stream(words, tmp_path, refused):
+    assert "--streaming needs --max_steps" in refused("distill", *words, "--streaming", "--max_steps", "-1")
+    assert main(["distill", *words, "--streaming", "--limit", "5"]) == 0
+    assert FastWhisperForConditionalGeneration.from_pretrained(tmp_path / "out").config.decoder_layers == 1
+
+
+def test_lora_is_merged_into_a_plain_whisper(words, whisper_folder, tmp_path):
+    assert main(["distill", *words, "--lora_rank", "2", "--learning_rate", "1e-2"]) == 0
+    assert not list((tmp_path / "out").glob("adapter*"))
+    merged = weights(tmp_path / "out")
+    assert not any("lora" in name for name in merged)
+    student, info = WhisperForConditionalGeneration.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    start = FastWhisperForConditionalGeneration.from_teacher(whisper_folder, 1).state_dict()
+    changed = {name for name, weight in merged.items() if not torch.equal(weight, start[name])}
+    assert "model.decoder.layers.0.encoder_attn.q_proj.weight" in changed
+    assert all(name.endswith(("proj.weight", "fc1.weight", "fc2.weight")) for name in changed)
+
+
+def test_a_student_goes_on(words, whisper_folder, tmp_path):
+    start = tmp_path / "start"
+    assert main(["init", "--teacher", str(whisper_folder), "--output", str(start), "--decoder_layers", "3"]) == 0
+    assert main(["distill", *words, "--student", str(start), "--max_steps", "1"]) == 0
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["decoder_layers"] == 3 and config["decoder_layer_map"] == [0, 1, 3]
+    before, after = weights(start), weights(tmp_path / "out")
+    assert before.keys() == after.keys()
+    name = "model.decoder.layers.1.fc1.weight"
+    assert 0 < (before[name] - after[name]).abs().max() < 0.01  # one step from the start, not a fresh student
+
+
+def test_the_student_starts_in_full_precision_whatever_the_teacher_is_held_in(whisper_folder):
+    arguments = DistillArguments(teacher=str(whisper_folder), dataset="", teacher_dtype="bfloat16")
+    teacher, student, *_ = _load_models(arguments)
+    assert teacher.dtype == torch.bfloat16 and student.dtype == torch.float32
+    saved = weights(whisper_folder)
+    assert all(torch.equal(weight, saved[name]) for name, weight in student.state_dict().items() if name in saved)
+
+
+def test_rows_that_cannot_be_used_are_counted(words, tmp_path, caplog):
+    folder = write_speech_folder(tmp_path / "some", [0.5, 0.0, 2.6, 0.5, 0.5], [*SENTENCES[:4], "go " * 60])
+    assert main(["distill", *words, "--dataset", str(folder), "--max_steps", "1"]) == 0
+    assert "3 of 5 rows dropped: 1 audio over 2 s, 1 empty audio, 1 over 24 label tokens" in caplog.text
+
+
+# ---- refusals: one line, and nothing written ----
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--teacher", "/nowhere/at/all"], "/nowhere/at/all is no checkpoint"),
+        (["--student", "/nowhere/at/all"], "/nowhere/at/all is no checkpoint"),
+        (["--dataset", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
+        (["--eval_dataset", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
+        (["--text_column", "words"], "no column 'words' for the text; its columns are audio"),
+        (["--audio_column", "sound"], "no column sound that names the audio files"),
+        (["--split", "dev"], "no split 'dev'; there is train"),
+        (["--eval_split", "dev"], "no split 'dev'; there is train"),
+        (["--eval_strategy", "epoch"], "--eval_strategy epoch needs --eval_dataset or --eval_split"),
+        (["--decoder_layers", "5"], "decoder_layers=5 is impossible: the teacher has 4 decoder layers"),
+        (["--teacher_dtype", "int8"], "there is no dtype 'int8'"),
+        (["--language", "klingon"], "klingon"),
+        (["--timestamp_probability", "2"], "timestamp_probability=2.0 is no probability"),
+        (["--schedule", "quadratic"], "schedule='quadratic' is not one of linear"),
+        (["--teacher_weight", "1.5"], "teacher_weight=1.5 must be in [0, 1]"),
+        (["--decoder_layer", "2"], "no flag or place for --decoder_layer 2"),
+    ],
+)
+def test_bad_requests_are_one_line(words, tmp_path, refused, flags, said):
+    assert said in refused("distill", *words, *flags)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_recipes_and_missing_flags_are_one_line(tmp_path, refused):
+    (tmp_path / "recipe.yaml").write_text("teacher: t\ndataset: d\nlearning_rat: 1e-3\n")
+    assert "unknown key 'learning_rat'" in refused("distill", "--config", tmp_path / "recipe.yaml")
+    assert "nothing.yaml cannot be read" in refused("distill", "--config", tmp_path / "nothing.yaml")
+    assert "required: --teacher, --dataset" in refused("distill", "--output_dir", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_audio_is_one_line(words, tmp_path, refused):
+    folder = write_speech_folder(tmp_path / "bad", [0.5, 0.5, 0.5])
+    for write, said in ((write_nan, "has samples that are NaN"), (write_noise_bytes, "cannot be read")):
+        write(folder / "1.wav")
+        line = refused("distill", *words, "--dataset", folder)
+        assert f"row 1: {folder.resolve() / '1.wav'} {said}" in line
+    (folder / "1.wav").unlink()
+    assert "there is no audio file 1.wav" in refused("distill", *words, "--dataset", folder)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_of_another_vocabulary_is_one_line_of_the_program(words, tmp_path):
+    tokenizer = build_demo_tokenizer()
+    tokenizer.add_tokens(["<|4.02|>"])
+    other = save_checkpoint(tiny_whisper(tokenizer, decoder_layers=1), tokenizer, tmp_path / "other")
+    command = [sys.executable, "-m", "fastwhisper", "distill", *words, "--student", str(other)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert "vocab_size 850 (teacher) against 851 (student)" in line and "tokenizers give different ids" in line
+    assert not (tmp_path / "out").exists()
