@@ -31,8 +31,8 @@ def convert_hfq_state_dict(published: Mapping[str, torch.Tensor]) -> dict[str, t
 
     Args:
         published (`Mapping[str, torch.Tensor]`):
-            The adapter under its published names, with or without the leading `encoder.`; the projector
-            `llm_proj` may be among them and is left out (see `split_published`).
+            The adapter under its published names, with or without the leading `encoder.`. The other parts of a
+            published checkpoint may be among them and are left out (see `split_published`).
 
     Returns:
         `dict[str, torch.Tensor]`
@@ -40,8 +40,7 @@ def convert_hfq_state_dict(published: Mapping[str, torch.Tensor]) -> dict[str, t
     Raises:
         ValueError: for names that no published adapter has, and for missing ones; it lists them.
     """
-    named = {_without_encoder(name): weight for name, weight in published.items()}
-    named = {name: weight for name, weight in named.items() if not name.startswith("llm_proj.")}
+    named = split_published(published)["adapter"]
     stages = _count(named, r"stage(\d+)\.", first=1)
     blocks = _count(named, r"out_attn\.(\d+)\.", first=0)
     names = _adapter_names(scales=stages + 1, blocks=blocks)

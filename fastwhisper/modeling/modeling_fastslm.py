@@ -31,6 +31,7 @@ from .speech_windows import FastSLMSpeechEncoder, encoder_frames, load_speech_en
 class FastSLMPreTrainedModel(PreTrainedModel):
     r"""What both FastSLM models share."""
 
+    config: FastSLMConfig
     config_class = FastSLMConfig
     base_model_prefix = "model"
     input_modalities = ["audio", "text"]
