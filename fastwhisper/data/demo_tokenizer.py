@@ -57,7 +57,7 @@ def demo_config(tokenizer: WhisperTokenizer, window_seconds: int = 4) -> Whisper
         eos_token_id=tokenizer.eos_token_id,
         suppress_tokens=None,
         begin_suppress_tokens=None,
-        decoder_start_token_id=tokenizer.convert_tokens_to_ids("<|startoftranscript|>"),
+        decoder_start_token_id=tokenizer.convert_tokens_to_ids("<|startoftranscript|>"),  # type: ignore[arg-type]
     )
 
 

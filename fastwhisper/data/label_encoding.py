@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from transformers import WhisperTokenizer
-from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from ..errors import InputError
+from .languages import SPACELESS_LANGUAGES, language_code
 
 TIMESTAMPED_COLUMNS = ("timestamped_text", "whisper_transcript")
-# Whisper writes these without spaces, also at the start of a transcription (openai-whisper, whisper/tokenizer.py).
-SPACELESS_LANGUAGES = frozenset(("zh", "ja", "th", "lo", "my", "yue"))
 # English-only Whispers have GPT-2's vocabulary, whose end of text is this id, and prompts without language and task.
 _ENGLISH_ONLY_END = 50256
 _TIMESTAMP = re.compile(r"<\|\d+\.\d\d\|>")
@@ -126,9 +124,3 @@ def spaced(text: str, language: str | None) -> str:
     if not text or text[0].isspace() or (language and language_code(language) in SPACELESS_LANGUAGES):
         return text
     return f" {text}"
-
-
-def language_code(language: str) -> str:
-    """Whisper's code of a language that is given by code or English name."""
-    name = language.lower()
-    return name if name in LANGUAGES else TO_LANGUAGE_CODE.get(name, name)

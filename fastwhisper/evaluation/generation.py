@@ -10,8 +10,8 @@ import torch
 from transformers import GenerationConfig, WhisperForConditionalGeneration, WhisperProcessor
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, _combine_tokens_into_words
 
+from ..data.languages import language_code
 from ..errors import InputError
-from .normalizers import language_code
 from .transcripts import Segment, Transcript, Word, in_order
 
 SAMPLING_RATE = 16_000

@@ -4,30 +4,8 @@ from collections.abc import Callable
 
 from transformers import WhisperTokenizer
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
-from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
-from ..errors import InputError
-
-# Scripts without spaces between words. Whisper's paper counts letters for zh, ja, th, lo and my; yue, km and bo, which
-# Whisper knows as well, are written in the same way.
-UNSPACED_LANGUAGES = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
-
-
-def language_code(language: str | None) -> str | None:
-    """Whisper's code of a language given as a code, a name or a token: `en` for `en`, `English` and `<|en|>`.
-
-    Raises:
-        InputError: for a language that Whisper does not know.
-    """
-    if language is None:
-        return None
-    name = language.lower().strip().removeprefix("<|").removesuffix("|>")
-    code = name if name in LANGUAGES else TO_LANGUAGE_CODE.get(name)
-    if code is None:
-        raise InputError(
-            f"Whisper knows no language {language!r}; give a code or an English name, such as en or korean"
-        )
-    return code
+from ..data.languages import UNSPACED_LANGUAGES, language_code
 
 
 def text_normalizer(language: str | None, tokenizer: WhisperTokenizer | None = None) -> Callable[[str], str]:

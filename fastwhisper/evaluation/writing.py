@@ -8,7 +8,7 @@ from ..errors import InputError
 
 def write_whole(path: Path, text: str) -> None:
     """Write a UTF-8 file beside its name and rename it: who reads `path` finds the old file or the whole new one."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)

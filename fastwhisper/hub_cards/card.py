@@ -8,6 +8,7 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
 from ..errors import InputError
+from ..evaluation.writing import write_whole
 from .card_facts import card_facts, own_model, teacher_name
 from .facts import (
     EVALUATION_FILE,
@@ -19,7 +20,6 @@ from .facts import (
     read_run,
     write_facts,
 )
-from .remote_code import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 START = "<!-- Measured: `fastwhisper card` rewrites all up to the end mark; what stands outside is kept. -->"
@@ -161,7 +161,7 @@ def _write_eval_results(path: Path, entries: list[EvalResultEntry]) -> None:
 
 
 def _language(language: str | list[str] | None) -> str | list[str] | None:
-    from ..evaluation.normalizers import language_code
+    from ..data.languages import language_code
 
     if isinstance(language, list):
         return [code for code in map(language_code, language) if code] or None

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .remote_code import write_remote_code, write_whole
+from ..evaluation.writing import write_whole
+from .remote_code import write_remote_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin

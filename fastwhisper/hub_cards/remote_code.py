@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configuration.configuration_fastwhisper import plain_whisper_settings
+from ..evaluation.writing import write_whole
 
 PACKAGE = Path(__file__).parents[1]
 SHIPPED_ROOMS = ("configuration", "modeling")
@@ -138,13 +139,6 @@ def flatten_source(path: Path, package: Path = PACKAGE) -> tuple[str, list[Path]
                 raise NotFlattenableError(f"{path}, line {node.lineno}: write the import as {written!r} on one line")
             lines[node.lineno - 1] = line.replace(written, f"from .{target.stem} import")
     return "".join(lines), imported
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file beside its place and rename it, so that no reader sees half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
 
 
 def _check_absolute(module: str, path: Path, line: int) -> None:

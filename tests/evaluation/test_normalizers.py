@@ -4,8 +4,9 @@ import random
 
 import pytest
 
+from fastwhisper.data.languages import language_code
 from fastwhisper.errors import InputError
-from fastwhisper.evaluation.normalizers import language_code, normalizer_name, text_normalizer
+from fastwhisper.evaluation.normalizers import normalizer_name, text_normalizer
 
 from ..whisper_assets import english_spelling_map, whisper_tokenizer
 
