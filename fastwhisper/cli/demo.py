@@ -25,10 +25,10 @@ class DemoArguments:
 
     output: str = field(default="demo", metadata={"help": "folder to write; it must not exist yet or be empty"})
     seed: int = field(default=0, metadata={"help": "seed of the speech and of the training"})
-    steps: int = field(default=300, metadata={"help": "training steps"})
-    clips: int = field(default=1600, metadata={"help": "training clips to synthesise"})
+    steps: int = field(default=900, metadata={"help": "training steps"})
+    clips: int = field(default=2400, metadata={"help": "training clips to synthesise"})
     held_out_clips: int = field(default=160, metadata={"help": "clips of unheard voices to measure on"})
-    decoder_layers: int = field(default=1, metadata={"help": "decoder layers of the student; the teacher has 6"})
+    decoder_layers: int = field(default=2, metadata={"help": "decoder layers of the student; the teacher has 6"})
 
 
 def demo(arguments: DemoArguments) -> dict[str, Any]:
@@ -65,7 +65,6 @@ def demo(arguments: DemoArguments) -> dict[str, Any]:
             against=str(teacher),
             data=str(folder / "held_out"),
             batch_size=1,
-            repeats=3,
             output=str(student / "evaluation.json"),
         )
     )
@@ -165,7 +164,7 @@ def _train(
             max_steps=arguments.steps,
             per_device_train_batch_size=16,
             per_device_eval_batch_size=24,
-            learning_rate=1e-3,
+            learning_rate=1.5e-3,
             warmup_steps=20,
             lr_scheduler_type="cosine",
             weight_decay=0.01,
