@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 
+TRUTHS = ("true", "false", "yes", "no", "t", "f", "y", "n", "1", "0")
 RECIPE_HELP = "YAML recipe whose keys are the flags below; flags given on the command line override it"
 
 
@@ -64,8 +65,14 @@ def parse_arguments(
     for key in recipe:
         if key not in known:
             raise InputError(f"the recipe has an unknown key {key!r}; see {program} --help")
+    switches = {
+        f"--{field.name}"
+        for argument_class in argument_classes
+        for field in dataclasses.fields(argument_class)
+        if field.type is bool
+    }
     *parsed, unknown = parser.parse_args_into_dataclasses(
-        [*_as_flags(recipe), *argv], return_remaining_strings=True, look_for_args_file=False
+        _with_values([*_as_flags(recipe), *argv], switches), return_remaining_strings=True, look_for_args_file=False
     )
     if unknown:
         raise InputError(f"there is no flag or place for {' '.join(unknown)}; see {program} --help")
@@ -90,6 +97,14 @@ def run_parsed(
         return
     parsed, *rest = parse_arguments(program, argv, [argument_class], positional)
     verb(*rest, parsed)
+
+
+def _with_values(words: Sequence[str], switches: set[str]) -> list[str]:
+    """The words with `true` behind each switch that has no value: it would take what follows, such as a file."""
+    valued = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        valued += [word, "true"] if word in switches and following.lower() not in TRUTHS else [word]
+    return valued
 
 
 def _take_recipe(argv: list[str], program: str) -> dict[str, Any]:

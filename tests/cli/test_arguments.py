@@ -114,3 +114,10 @@ def test_no_file_beside_the_program_is_read(parse, tmp_path, monkeypatch):
     (tmp_path / "program.args").write_text("--count 9")
     monkeypatch.setattr("sys.argv", [str(tmp_path / "program.py")])
     assert parse("--data", "d") == (First("d"),)
+
+
+def test_a_switch_does_not_take_the_file_behind_it(parse):
+    first, files = parse("--quick", "a.wav", "--data", "d", positional=("files", "audio"))
+    assert first == First("d", quick=True) and files == ["a.wav"]
+    first, files = parse("b.wav", "--quick", "false", "--data", "d", positional=("files", "audio"))
+    assert first == First("d", quick=False) and files == ["b.wav"]
