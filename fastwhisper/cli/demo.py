@@ -39,7 +39,7 @@ def demo(arguments: DemoArguments) -> dict[str, Any]:
     """
     import logging
 
-    from ..data.synthetic import HELD_OUT_VARIANTS, TRAINING_VARIANTS
+    from ..data.synthetic import BREATHING_VARIANTS, HELD_OUT_VARIANTS, TRAINING_VARIANTS
     from ..errors import InputError
     from ..evaluation.progress import quiet_transformers
     from .evaluate import EvaluateArguments, evaluate
@@ -51,9 +51,10 @@ def demo(arguments: DemoArguments) -> dict[str, Any]:
     quiet_transformers()
     logging.getLogger("fastwhisper").setLevel(logging.ERROR)
     first = arguments.seed * 1_000_000
+    heard = [variant for variant in TRAINING_VARIANTS if variant not in BREATHING_VARIANTS]
     held_out = _speak(HELD_OUT_CLIPS + first, arguments.held_out_clips, HELD_OUT_VARIANTS, "held-out voices", False)
-    validation = _speak(VALIDATION_CLIPS + first, 48, TRAINING_VARIANTS, "validation", False)
-    training = _speak(TRAINING_CLIPS + first, arguments.clips, TRAINING_VARIANTS, "training")
+    validation = _speak(VALIDATION_CLIPS + first, 48, heard, "validation", False)
+    training = _speak(TRAINING_CLIPS + first, arguments.clips, heard, "training")
     _write_dataset(folder / "held_out", held_out)
     recording = _write_recording(folder / "recording.wav", RECORDING_CLIPS + first, HELD_OUT_VARIANTS)
 

@@ -51,7 +51,9 @@ TRAINING_VARIANTS = [
     "travis",
     "victor",
 ]
-HELD_OUT_VARIANTS = ["m7", "f5", "Alicia", "Hugo", "anika", "max", "shelby", "quincy"]
+HELD_OUT_VARIANTS = ["m7", "Gene", "Hugo", "Jacky", "anika", "max", "quincy", "shelby"]
+# Their breath is random: no two processes get the same samples from these voices.
+BREATHING_VARIANTS = frozenset(("f2", "f3", "sandro", "victor"))
 
 # Constants of espeak-ng's speak_lib.h
 _SYNCHRONOUS_OUTPUT = 2
