@@ -11,7 +11,7 @@ a process each, for the lengths that `--measure_tokens` allows; all ratios are o
 import argparse
 import json
 import platform
-import resource
+import re
 import subprocess
 import sys
 import time
@@ -81,18 +81,31 @@ def measure(shape: str, tokens: int) -> None:
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     model = AutoModelForCausalLM.from_config(language_model_config(shape), dtype=dtype).eval().to(device)
     prefill(model, 1, device)
-    peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        peak_before = torch.cuda.memory_allocated()
+    peak_before = reset_peak(device)
     start = time.perf_counter()
     prefill(model, tokens, device)
     if device == "cuda":
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if peak is None else peak
-    print(json.dumps({"first_token_seconds": seconds, "peak_bytes": max(0, peak - peak_before), "device": device}))
+    peak = peak_memory(device) - peak_before
+    print(json.dumps({"first_token_seconds": seconds, "peak_bytes": peak, "device": device}))
+
+
+def reset_peak(device: str) -> int:
+    """Forget the peak so far; the memory in use now."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the peak of the resident memory
+    return peak_memory(device)
+
+
+def peak_memory(device: str) -> int:
+    """Peak bytes since `reset_peak`."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 
 
 def plot(rows: list[dict], path: Path) -> None:
