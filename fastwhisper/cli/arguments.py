@@ -102,7 +102,8 @@ def run_parsed(
 def _with_values(words: Sequence[str], switches: set[str]) -> list[str]:
     """The words with `true` behind each switch that has no value: it would take what follows, such as a file."""
     valued = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for index, word in enumerate(words):
+        following = words[index + 1] if index + 1 < len(words) else ""
         valued += [word, "true"] if word in switches and following.lower() not in TRUTHS else [word]
     return valued
 
