@@ -26,13 +26,12 @@ def build(encoder: str, queries: int, seed: int) -> tuple[FastSLMForCausalLM, Fa
     whisper = WhisperProcessor.from_pretrained(encoder)
     settings = {"max_source_positions": whisper.feature_extractor.nb_max_frames // 2, "num_queries": queries}
     processor = FastSLMProcessor.from_parts(whisper.feature_extractor, whisper.tokenizer, **settings)
-    language_model = AutoModelForCausalLM.from_config(
-        Qwen3Config(
-            vocab_size=len(processor.tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=4, head_dim=32, max_position_embeddings=512,
-            tie_word_embeddings=True, pad_token_id=processor.tokenizer.pad_token_id,
-        )  # fmt: skip
-    )
+    config = Qwen3Config(
+        vocab_size=len(processor.tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=4, head_dim=32, max_position_embeddings=512,
+        tie_word_embeddings=True, pad_token_id=processor.tokenizer.pad_token_id,
+    )  # fmt: skip
+    language_model = AutoModelForCausalLM.from_config(config)
     adapter = {**settings, "hidden_size": 128, "num_attention_heads": 4, "stage_queries": (16, 16, 16)}
     model = FastSLMForCausalLM.from_parts(encoder, language_model, adapter, tokenizer=processor.tokenizer)
     return model, processor
@@ -74,13 +73,14 @@ def main() -> None:
     model, processor = build(args.encoder, args.queries, args.seed)
     clips = speak(args.clips, 40_000_000, TRAINING_VARIANTS, model.config.window_seconds)
     random.Random(args.seed).shuffle(clips)
+    settings = TrainingArguments(
+        args.output, max_steps=args.steps, per_device_train_batch_size=16, learning_rate=1e-3, warmup_steps=100,
+        lr_scheduler_type="cosine", logging_steps=100, save_strategy="no", report_to="none", use_cpu=True,
+        remove_unused_columns=False, seed=args.seed, dataloader_pin_memory=False,
+    )  # fmt: skip
     trainer = Trainer(
         model,
-        TrainingArguments(
-            args.output, max_steps=args.steps, per_device_train_batch_size=16, learning_rate=1e-3, warmup_steps=100,
-            lr_scheduler_type="cosine", logging_steps=100, save_strategy="no", report_to="none", use_cpu=True,
-            remove_unused_columns=False, seed=args.seed, dataloader_pin_memory=False,
-        ),  # fmt: skip
+        settings,
         train_dataset=clips,
         data_collator=lambda batch: processor.apply_chat_template([as_chat(c) for c in batch], output_labels=True),
         processing_class=processor,
