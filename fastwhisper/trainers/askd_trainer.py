@@ -73,7 +73,6 @@ class ASKDTrainer(Seq2SeqTrainer):
         super().__init__(model=model, args=args, **kwargs)
         # Whatever the student's forward accepts, the Trainer must count the target tokens of a step.
         self.model_accepts_loss_kwargs = True
-        self._loss_log = LossLog(self.args.device)
         self._forget()
         self.add_callback(_StepEvents(self))
 
@@ -86,6 +85,7 @@ class ASKDTrainer(Seq2SeqTrainer):
         self.self_teacher = None
         self.weights = LossWeights(0.0, 0.0)
         self._weights_step = -1
+        self._loss_log = LossLog(self.args.device)
         self._teacher_done = self.teacher_model is None
         self._running_ce: list[float] | None = None
         if self.teacher_model is not None:

@@ -294,6 +294,15 @@ def test_second_training_starts_a_new_curriculum(make_trainer):
     assert logged(trainer, "teacher_weight")[0] == pytest.approx(0.8)
 
 
+def test_second_training_does_not_log_the_end_of_the_first(make_trainer):
+    """Four steps with a line every three: the fourth is never logged."""
+    trainer = make_trainer(max_steps=4, logging_steps=3)
+    trainer.train()
+    first = logged(trainer, "teacher_weight")
+    trainer.train()
+    assert logged(trainer, "teacher_weight") == pytest.approx(first)
+
+
 # ---- refusals, before the first step ----
 
 
