@@ -86,7 +86,7 @@ class ASKDTrainer(Seq2SeqTrainer):
         self.weights = LossWeights(0.0, 0.0)
         self._weights_step = -1
         self._loss_log = LossLog(self.args.device)
-        self._teacher_done = self.teacher_model is None
+        self._teacher_released = self.teacher_model is None
         self._running_ce: list[float] | None = None
         if self.teacher_model is not None:
             self._teacher_parts().to(self.args.device)
@@ -152,11 +152,12 @@ class ASKDTrainer(Seq2SeqTrainer):
         args = self.args
         progress = self.state.global_step / max(self.state.max_steps, args.max_steps, 1)
         bound = teacher_weight_at(progress, args.schedule, args.mode, args.teacher_weight, args.teacher_decay_end)
-        teacher_weight = 0.0 if self._teacher_done else bound
+        teacher_weight = bound
         if args.schedule == "gap" and self._running_ce is not None:
-            teacher_weight = min(teacher_weight, gap_weight(bound, args.teacher_weight, *self._running_ce))
-        if teacher_weight == 0.0 and not self._teacher_done:
-            self._teacher_done = True
+            # At 0 it stays there: the averages move only while the teacher runs.
+            teacher_weight = gap_weight(bound, args.teacher_weight, *self._running_ce)
+        if teacher_weight == 0.0 and not self._teacher_released:
+            self._teacher_released = True
             self._teacher_parts().to("cpu")
         self_weight = self_weight_at(
             progress, args.schedule, args.mode, args.self_weight, args.teacher_decay_end, teacher_weight
@@ -208,8 +209,7 @@ class ASKDTrainer(Seq2SeqTrainer):
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:
             folder.mkdir(parents=True, exist_ok=True)
-            state = {"teacher_done": self._teacher_done, "running_ce": self._running_ce}
-            (folder / STATE_FILE).write_text(json.dumps(state))
+            (folder / STATE_FILE).write_text(json.dumps({"running_ce": self._running_ce}))
             if self.self_teacher is not None:
                 self.self_teacher.save(folder / SELF_TEACHER_FILE)
         super()._save_checkpoint(model, trial)
@@ -219,9 +219,7 @@ class ASKDTrainer(Seq2SeqTrainer):
         folder = Path(resume_from_checkpoint)
         if not (folder / STATE_FILE).is_file():
             raise ValueError(f"{folder} is no checkpoint of an ASKDTrainer: it has no {STATE_FILE}")
-        state = json.loads((folder / STATE_FILE).read_text())
-        self._teacher_done = state["teacher_done"]
-        self._running_ce = state["running_ce"]
+        self._running_ce = json.loads((folder / STATE_FILE).read_text())["running_ce"]
         if (folder / SELF_TEACHER_FILE).is_file():
             self.self_teacher = SelfTeacher(self.model)
             self.self_teacher.load(folder / SELF_TEACHER_FILE)
