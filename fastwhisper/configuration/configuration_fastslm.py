@@ -1,10 +1,13 @@
 """Configurations of FastSLM: a speech encoder, a hierarchical frame Q-Former (HFQ-Former) and a causal LLM."""
 
+import os
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+
+from .saved_folder import write_own_code
 
 # Log-mel frames a second and log-mel frames per encoder frame of every Whisper encoder.
 MEL_FRAMES_PER_SECOND = 100
@@ -145,6 +148,11 @@ class FastSLMConfig(PreTrainedConfig):
             As in `text_config` by default.
         initializer_range (`float`, *optional*, defaults to 0.02):
             Standard deviation of a fresh projector.
+        speech_encoder (`str`, *optional*):
+            Name of the checkpoint that the encoder was taken from; the last path component for a local folder. A
+            record, as `language_model`: it changes no computation.
+        language_model (`str`, *optional*):
+            Name of the checkpoint that the language model was taken from.
 
     Raises:
         ValueError: where encoder and adapter do not fit each other.
@@ -196,6 +204,8 @@ class FastSLMConfig(PreTrainedConfig):
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     initializer_range: float = 0.02
+    speech_encoder: str | None = None
+    language_model: str | None = None
 
     def __post_init__(self, **kwargs):
         adapter_follows_encoder = self.qformer_config is None
@@ -223,6 +233,18 @@ class FastSLMConfig(PreTrainedConfig):
         for name in ("tie_word_embeddings", "pad_token_id", "bos_token_id", "eos_token_id"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(text, name, None))
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What `config.json` holds: not the folders of this machine that the parts were loaded from."""
+        settings = super().to_diff_dict()
+        for part in self.sub_configs_defaults:
+            settings.get(part, {}).pop("_name_or_path", None)
+        return settings
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
+        """As [`PreTrainedConfig.save_pretrained`], with the code that the saved `auto_map` names beside it."""
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        write_own_code(save_directory)
 
     @property
     def window_mel_frames(self) -> int:

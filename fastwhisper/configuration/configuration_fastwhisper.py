@@ -1,13 +1,12 @@
 """Configuration of FastWhisper: a Whisper configuration that remembers how its student was made."""
 
-import importlib
 import os
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import WhisperConfig
 
-INSTALLED_NAME = "fastwhisper.configuration.configuration_fastwhisper"
+from .saved_folder import write_own_code
 
 
 @strict
@@ -65,15 +64,6 @@ def plain_whisper_settings() -> dict[str, Any]:
         "architectures": ["WhisperForConditionalGeneration"],
         "attribute_map": {**WhisperConfig.attribute_map, "auto_map": "ignore_keys_at_rope_validation"},
     }
-
-
-def write_own_code(folder: str | os.PathLike) -> None:
-    """Write this package's code into a folder with a `config.json`; nothing where this file is remote code itself,
-    whose flat files transformers copies.
-    """
-    if __name__ == INSTALLED_NAME:
-        # By name and not by an import statement: this file must load where the package is not installed.
-        importlib.import_module("fastwhisper.hub_cards.remote_code").write_remote_code(folder)
 
 
 __all__ = ["FastWhisperConfig"]

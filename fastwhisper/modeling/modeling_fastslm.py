@@ -22,6 +22,7 @@ from transformers import initialization as init
 from transformers.utils import can_return_tuple
 
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, FastSLMConfig
+from ..configuration.saved_folder import checkpoint_name
 from .generation_fastslm import FastSLMGenerationMixin
 from .modeling_hfq_former import HFQFormer
 from .outputs_fastslm import FastSLMAudioOutput, FastSLMCausalLMOutput, FastSLMModelOutput
@@ -264,6 +265,8 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
             audio_config=AutoConfig.for_model(**encoder.config.to_dict()),
             text_config=language_model.config,
             qformer_config=qformer_config,
+            speech_encoder=checkpoint_name(encoder.config._name_or_path),
+            language_model=checkpoint_name(language_model.config._name_or_path),
             **settings,
         )
         dtype = dtype or language_model.dtype

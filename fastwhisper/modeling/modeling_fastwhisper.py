@@ -22,7 +22,8 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 from transformers.utils import can_return_tuple
 
-from ..configuration.configuration_fastwhisper import FastWhisperConfig, write_own_code
+from ..configuration.configuration_fastwhisper import FastWhisperConfig
+from ..configuration.saved_folder import checkpoint_name, write_own_code
 
 NOT_INHERITED = ("architectures", "attribute_map", "auto_map", "dtype")
 
@@ -78,7 +79,7 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         settings.update(
             decoder_layers=decoder_layers,
             encoder_layers=encoder_layers,
-            teacher=_public_name(config._name_or_path),
+            teacher=checkpoint_name(config._name_or_path),
             teacher_decoder_layers=config.decoder_layers,
             teacher_encoder_layers=config.encoder_layers,
             decoder_layer_map=decoder_map,
@@ -198,11 +199,6 @@ def _teacher_config(teacher: PreTrainedModel | str | os.PathLike, kwargs: dict) 
             f"(model_type {config.model_type!r}) is not one"
         )
     return config
-
-
-def _public_name(name_or_path: str) -> str | None:
-    """A checkpoint's Hub name as it is, a local folder by its last component: no path of a machine in a config."""
-    return os.path.basename(os.path.normpath(name_or_path)) if os.path.isdir(name_or_path) else name_or_path or None
 
 
 def _package_version() -> str | None:

@@ -15,34 +15,43 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMultimodalLM,
     AutoProcessor,
+    Trainer,
+    TrainingArguments,
     pipeline,
 )
 
 from fastwhisper import FastSLMConfig, FastSLMForCausalLM, FastSLMModel, FastSLMProcessor
-from fastwhisper.hub_cards.remote_code import write_remote_code
+from fastwhisper.hub_cards.remote_code import FAMILIES, PACKAGE, flattened_sources
 
-from .fastslm_parts import tiny_pair
+from ..hub_folders import WITHOUT_PACKAGE, python_answer
+from .fastslm_parts import ADAPTER, tiny_encoder, tiny_language_model, tiny_pair
 
-REMOTE = """
-import json, sys
-sys.modules["fastwhisper"] = None
+REMOTE = (
+    WITHOUT_PACKAGE
+    + """
+import json, os, sys
 import numpy as np, torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoProcessor
 torch.set_num_threads(1)
-folder = sys.argv[1]
 options = dict(trust_remote_code=True)
-processor = AutoProcessor.from_pretrained(folder, **options)
-request = processor.apply_transcription_request(np.sin(np.arange(40_000) * 0.05).astype(np.float32))
 answers = {}
-for auto in (AutoModelForCausalLM, AutoModelForMultimodalLM):
-    model = auto.from_pretrained(folder, **options)
-    assert model.lm_head.weight is model.get_input_embeddings().weight or not model.config.tie_word_embeddings
-    answers[auto.__name__] = model.generate(**request, max_new_tokens=5)[0].tolist()
-body = AutoModel.from_pretrained(folder, **options)
-answers["AutoModel"] = [type(body).__name__, float(body(**request).last_hidden_state.detach().abs().sum())]
-answers["AutoConfig"] = AutoConfig.from_pretrained(folder, **options).model_type
+for name, folder in (("checkpoint", sys.argv[1]), ("again", "again"), ("twice", "twice")):
+    said = answers[name] = {"saved": sorted(os.listdir(folder))}
+    processor = AutoProcessor.from_pretrained(folder, **options)
+    request = processor.apply_transcription_request(np.sin(np.arange(40_000) * 0.05).astype(np.float32))
+    for auto in (AutoModelForCausalLM, AutoModelForMultimodalLM):
+        model = auto.from_pretrained(folder, **options)
+        assert model.lm_head.weight is model.get_input_embeddings().weight or not model.config.tie_word_embeddings
+        said[auto.__name__] = model.generate(**request, max_new_tokens=5)[0].tolist()
+    body = AutoModel.from_pretrained(folder, **options)
+    said["AutoModel"] = [type(body).__name__, float(body(**request).last_hidden_state.detach().abs().sum())]
+    said["classes"] = [type(part).__module__.split(".")[0] for part in (model, model.config, processor)]
+    said["AutoConfig"] = AutoConfig.from_pretrained(folder, **options).model_type
+    for part in (model, processor):
+        part.save_pretrained({"checkpoint": "again"}.get(name, "twice"))
 print(json.dumps(answers))
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,26 +91,73 @@ def test_auto_classes_after_a_light_import(folder):
     assert [line.split(".")[0] for line in run.stdout.splitlines()] == ["fastwhisper"] * 3
 
 
-def test_remote_code_in_an_interpreter_without_this_package(pair, tmp_path):
-    model, processor = pair
-    for part in pair:
-        part.save_pretrained(tmp_path / "repo")
-    write_remote_code(tmp_path / "repo")
-    run = subprocess.run(
-        [sys.executable, "-I", "-c", REMOTE, str(tmp_path / "repo")],
-        capture_output=True,
-        text=True,
-        env={"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PATH": ""},
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The first checkpoint of a stock trainer."""
+    output = tmp_path_factory.mktemp("run")
+    model, processor = tiny_pair({"rates": (2, 5)})
+    chat = [
+        {"role": "user", "content": [{"type": "audio", "audio": sound()}]},
+        {"role": "assistant", "content": "stop the music please"},
+    ]
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            str(output), max_steps=1, save_steps=1, report_to=[], use_cpu=True, remove_unused_columns=False
+        ),
+        train_dataset=[chat],
+        data_collator=lambda chats: processor.apply_chat_template(chats, output_labels=True),
+        processing_class=processor,
     )
-    assert run.returncode == 0, run.stderr[-3000:]
-    answers = json.loads(run.stdout.splitlines()[-1])
+    trainer.train()
+    return output / "checkpoint-1"
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory, checkpoint):
+    """What a fresh interpreter without this package sees, at first, and after saving what it loaded."""
+    return python_answer(REMOTE, tmp_path_factory.mktemp("elsewhere"), checkpoint)
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "again", "twice"])
+def test_a_checkpoint_in_an_interpreter_without_this_package(answers, checkpoint, name):
+    model, processor = FastSLMForCausalLM.from_pretrained(checkpoint), FastSLMProcessor.from_pretrained(checkpoint)
     request = processor.apply_transcription_request(sound())
     expected = model.generate(**request, max_new_tokens=5)[0].tolist()
-    assert answers["AutoModelForCausalLM"] == answers["AutoModelForMultimodalLM"] == expected
-    name, total = answers["AutoModel"]
-    assert name == "FastSLMModel"
+    said = answers[name]
+    assert said["AutoModelForCausalLM"] == said["AutoModelForMultimodalLM"] == expected
+    kind, total = said["AutoModel"]
+    assert kind == "FastSLMModel"
     assert total == pytest.approx(float(model.model(**request).last_hidden_state.detach().abs().sum()), rel=1e-4)
-    assert answers["AutoConfig"] == "fastslm"
+    assert said["AutoConfig"] == "fastslm" and said["classes"] == ["transformers_modules"] * 3
+    assert set(flattened_sources([PACKAGE / file for file in FAMILIES["fastslm"].files])) <= set(said["saved"])
+
+
+def test_a_config_saved_alone_has_its_code(tmp_path):
+    FastSLMConfig().save_pretrained(tmp_path)
+
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["auto_map"] == FAMILIES["fastslm"].auto_map
+    assert {f"{file.split('.')[0]}.py" for file in saved["auto_map"].values()} <= {p.name for p in tmp_path.iterdir()}
+
+
+def test_the_parts_are_recorded_by_their_public_names(tmp_path):
+    encoder, language_model = tiny_encoder(), tiny_language_model()
+    model = FastSLMForCausalLM.from_parts(encoder, language_model, ADAPTER)
+    assert (model.config.speech_encoder, model.config.language_model) == (None, None)
+
+    encoder.save_pretrained(tmp_path / "whisper")
+    language_model.save_pretrained(tmp_path / "llm")
+    model = FastSLMForCausalLM.from_parts(str(tmp_path / "whisper"), tmp_path / "llm", ADAPTER)
+    model.save_pretrained(tmp_path / "slm")
+    config = AutoConfig.from_pretrained(tmp_path / "slm")
+    assert (config.speech_encoder, config.language_model) == ("whisper", "llm")
+    # Nor do the configurations of the parts say where on this machine they were.
+    assert str(tmp_path) not in (tmp_path / "slm" / "config.json").read_text()
+
+    encoder.config._name_or_path, language_model.config._name_or_path = "openai/whisper-tiny", "Qwen/Qwen3-0.6B"
+    model = FastSLMForCausalLM.from_parts(encoder, language_model, ADAPTER)
+    assert (model.config.speech_encoder, model.config.language_model) == ("openai/whisper-tiny", "Qwen/Qwen3-0.6B")
 
 
 def test_any_to_any_pipeline(folder, tmp_path):
