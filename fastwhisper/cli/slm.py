@@ -10,9 +10,10 @@ from .arguments import run_parsed
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
+    from rich.progress import Progress, TaskID
 
     from ..modeling.modeling_fastslm import FastSLMForCausalLM
+    from ..modeling.outputs_fastslm import FastSLMAudioOutput
     from ..modeling.processing_fastslm import FastSLMProcessor
 
 ACTIONS = {
@@ -52,6 +53,10 @@ class HearArguments:
     max_new_tokens: int | None = field(default=None, metadata={"help": "longest answer; by the duration otherwise"})
     long_form: str | None = field(
         default=None, metadata={"help": "stitch: answer span by span where the context is too short"}
+    )
+    window_times: bool = field(
+        default=False,
+        metadata={"help": "write each window's start, such as [00:30], into the prompt; as saved otherwise"},
     )
     device: str | None = field(default=None, metadata={"help": "cpu or cuda; CUDA where there is one"})
     dtype: str | None = field(default=None, metadata={"help": "float32, float16 or bfloat16; as saved otherwise"})
@@ -167,8 +172,12 @@ def answers(
         windows = processor.num_windows(samples)
         with progress_bar() as bar:
             task = bar.add_task(f"{path}: {windows} windows", total=windows)
-            tokens = hear(model, processor, path, arguments.tokens_per_window, partial(bar.advance, task))
-        yield path, _answer(model, processor, prompt(processor, path), tokens, path, arguments)
+            heard = hear(model, processor, path, arguments.tokens_per_window, partial(bar.advance, task))
+            answered = None
+            if arguments.long_form is not None:
+                answered = partial(_show_answered, bar, bar.add_task("answered", total=windows))
+            text = _answer(model, processor, prompt(processor, path), heard, path, arguments, answered)
+        yield path, text
 
 
 def hear(
@@ -177,18 +186,23 @@ def hear(
     path: str,
     tokens_per_window: int | None = None,
     progress: Callable[[int], Any] = lambda windows: None,
-) -> "torch.Tensor":
-    """Speech tokens `(tokens, width)` of a file, in memory that does not grow with its length but for the tokens."""
+) -> "FastSLMAudioOutput":
+    """Speech tokens of a file, in memory that does not grow with its length but for the tokens."""
     import torch
+
+    from ..modeling.outputs_fastslm import FastSLMAudioOutput
 
     size = model.config.encoder_window_batch
     tokens: list[torch.Tensor] = []
+    counts: list[torch.Tensor] = []
     block: list[np.ndarray] = []
 
     def encode() -> None:
         features, mask = processor.window_features(block)
         with torch.inference_mode():
-            tokens.append(model.get_audio_features(features, mask, tokens_per_window=tokens_per_window).pooler_output)
+            encoded = model.get_audio_features(features, mask, tokens_per_window=tokens_per_window)
+        tokens.append(encoded.pooler_output)
+        counts.append(encoded.window_token_counts)
         progress(len(block))
         block.clear()
 
@@ -198,7 +212,7 @@ def hear(
             encode()
     if block:
         encode()
-    return torch.cat(tokens).clone()
+    return FastSLMAudioOutput(pooler_output=torch.cat(tokens).clone(), window_token_counts=torch.cat(counts))
 
 
 def read_windows(path: str, whole: int, step: int) -> "Iterator[np.ndarray]":
@@ -275,11 +289,14 @@ def _answer(
     model: "FastSLMForCausalLM",
     processor: "FastSLMProcessor",
     prompt: str,
-    tokens: "torch.Tensor",
+    heard: "FastSLMAudioOutput",
     path: str,
     arguments: HearArguments,
+    answered: Callable[[int, int], None] | None,
 ) -> str:
-    prompt = prompt.replace(processor.audio_token, processor.audio_token * len(tokens))
+    times = arguments.window_times or processor.window_times
+    windows = heard.window_token_counts.tolist()  # type: ignore[union-attr]
+    prompt = prompt.replace(processor.audio_token, processor.audio_text(windows, times))
     inputs = processor.tokenizer(prompt, add_special_tokens=False, return_tensors="pt").to(model.device)
     settings = {
         name: value
@@ -289,14 +306,20 @@ def _answer(
     outputs = model.generate(
         input_ids=inputs["input_ids"],
         attention_mask=inputs["attention_mask"],
-        audio_features=tokens,
+        audio_features=heard.pooler_output,
         return_dict_in_generate=True,
+        tokenizer=processor.tokenizer,
+        span_progress=answered,
         **settings,
     )
     if outputs.finish_reasons[0] != "stop":
         print(f"{path}: the answer did not end by itself ({outputs.finish_reasons[0]})", file=sys.stderr)
     said = outputs.sequences[0, inputs["input_ids"].shape[1] :]
     return processor.tokenizer.decode(said, skip_special_tokens=True).strip()
+
+
+def _show_answered(bar: "Progress", task: "TaskID", done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total)
 
 
 def _millions(part: Any) -> str:

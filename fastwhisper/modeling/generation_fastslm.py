@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,16 +12,18 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
-from transformers.generation import GenerateDecoderOnlyOutput
 from transformers.utils import logging
 
-# Tokens of text that a second of speech may need, and tokens on top: generous, since the model ends by itself.
-TEXT_TOKENS_PER_SECOND = 10
-EXTRA_TEXT_TOKENS = 32
-SPAN_WINDOWS_WITHOUT_LIMIT = 20
-
-AUDIO_INPUTS = ("input_features", "input_features_mask", "audio_features", "tokens_per_window")
-FINISHED, CUT_BY_LENGTH, CUT_BY_LOOP_GUARD = "stop", "length", "loop"
+from .prompt_audio import PromptAudio, placeholder_runs, split_by_prompt
+from .stitching_fastslm import (
+    AUDIO_INPUTS,
+    CUT_BY_LENGTH,
+    CUT_BY_LOOP_GUARD,
+    EXTRA_TEXT_TOKENS,
+    FINISHED,
+    TEXT_TOKENS_PER_SECOND,
+    StitchedGenerationMixin,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -61,50 +62,7 @@ class LoopGuard(StoppingCriteria):
         return looping
 
 
-@dataclass
-class PromptAudio:
-    """The speech tokens of one prompt.
-
-    Args:
-        features (`torch.Tensor`): `(speech tokens, width)`.
-        window_tokens (`list[int]`): speech tokens of each window.
-        window_seconds (`list[float]`): seconds of audio in each window.
-    """
-
-    features: torch.Tensor
-    window_tokens: list[int]
-    window_seconds: list[float]
-
-
-def split_by_prompt(
-    features: torch.Tensor, window_tokens: list[int], window_seconds: list[float], placeholders: list[int]
-) -> list[PromptAudio]:
-    """The audio of each prompt of a batch, by the number of its placeholders.
-
-    Raises:
-        ValueError: where the prompts do not take whole windows one after the other; names both counts.
-    """
-    prompts, window, token = [], 0, 0
-    for row, wanted in enumerate(placeholders):
-        first, start = window, token
-        while window < len(window_tokens) and token - start < wanted:
-            token += window_tokens[window]
-            window += 1
-        if token - start != wanted:
-            raise ValueError(
-                f"audio and placeholders do not match: prompt {row} has {wanted} placeholders, the windows for it "
-                f"give {token - start} speech tokens"
-            )
-        prompts.append(PromptAudio(features[start:token], window_tokens[first:window], window_seconds[first:window]))
-    if token != len(features):
-        raise ValueError(
-            f"audio and placeholders do not match: the prompts have {sum(placeholders)} placeholders, the audio "
-            f"gives {len(features)} speech tokens"
-        )
-    return prompts
-
-
-class FastSLMGenerationMixin(GenerationMixin):
+class FastSLMGenerationMixin(StitchedGenerationMixin, GenerationMixin):
     r"""`generate` for prompts with speech."""
 
     config: Any
@@ -121,6 +79,7 @@ class FastSLMGenerationMixin(GenerationMixin):
         long_form: str | None = None,
         span_windows: int | None = None,
         window_progress: Callable[[int, int], None] | None = None,
+        span_progress: Callable[[int, int], None] | None = None,
         **kwargs,
     ) -> Any:
         r"""As [`GenerationMixin.generate`], with the audio encoded once, before the first step.
@@ -133,9 +92,12 @@ class FastSLMGenerationMixin(GenerationMixin):
             loop_guard (`bool`, *optional*, defaults to `True`): Stop a sequence that repeats itself.
             long_form (`"stitch"`, *optional*):
                 Answer spans of the audio one after the other and join the answers: for transcripts of recordings
-                beyond the language model's context. One audio a prompt.
+                beyond the language model's context. One audio a prompt. Prompts with the times of windows keep them
+                span by span, and need `tokenizer`, which reads them.
             span_windows (`int`, *optional*): Windows of a span; as many as the context allows by default.
             window_progress (`Callable`, *optional*): Called with the windows encoded so far, and all.
+            span_progress (`Callable`, *optional*):
+                Called after each span of `long_form="stitch"` with the windows answered so far, and all.
             kwargs: Further arguments of `GenerationMixin.generate` and of `forward`.
 
         Raises:
@@ -153,7 +115,9 @@ class FastSLMGenerationMixin(GenerationMixin):
             raise ValueError(f"long_form={long_form!r} is unknown; it is None or 'stitch'")
         audio = self._encode_audio(inputs, window_progress, kwargs)
         if audio and long_form == "stitch":
-            return self._generate_stitched(inputs, generation_config, loop_guard, span_windows, audio, kwargs)
+            return self._generate_stitched(
+                inputs, generation_config, loop_guard, span_windows, audio, span_progress, kwargs
+            )
 
         given = {name: kwargs.get(name) or getattr(settings, name) for name in ("max_new_tokens", "max_length")}
         if audio:
@@ -227,6 +191,9 @@ class FastSLMGenerationMixin(GenerationMixin):
         seconds = [config.window_seconds * count / config.window_mel_frames for count in frames]
         return split_by_prompt(encoded.pooler_output, windows, seconds, placeholders)
 
+    def _runs(self, ids: torch.Tensor) -> list[tuple[int, int]]:
+        return placeholder_runs(ids, self.config.audio_token_id)
+
     def _rate(self, kwargs: dict) -> int:
         """Speech tokens of a whole window."""
         chosen = kwargs.get("tokens_per_window") or self.config.tokens_per_window
@@ -244,18 +211,23 @@ class FastSLMGenerationMixin(GenerationMixin):
         if attention_mask is not None:
             lengths = attention_mask.sum(dim=1).tolist()
         context, new_tokens = self._context(), given["max_new_tokens"] or 1
-        for length, prompt in zip(lengths, audio, strict=True):
+        for ids, length, prompt in zip(input_ids, lengths, audio, strict=True):
             if context is not None and prompt.window_tokens and length + new_tokens > context:
-                raise ValueError(self._too_long(length, prompt, new_tokens, context))
+                raise ValueError(self._too_long(ids, length, prompt, new_tokens, context))
         if any(given.values()):
             return {}
         longest = max(sum(prompt.window_seconds) for prompt in audio)
         budget = math.ceil(TEXT_TOKENS_PER_SECOND * longest) + EXTRA_TEXT_TOKENS
         return {"max_new_tokens": budget if context is None else min(budget, context - max(lengths))}
 
-    def _too_long(self, length: int, prompt: PromptAudio, new_tokens: int, context: int) -> str:
-        speech, config = sum(prompt.window_tokens), self.config
-        windows = max(0, context - (length - speech) - new_tokens) // max(prompt.window_tokens)
+    def _too_long(self, ids: torch.Tensor, length: int, prompt: PromptAudio, new_tokens: int, context: int) -> str:
+        speech, config, runs = sum(prompt.window_tokens), self.config, self._runs(ids)
+        between = [begin - end for (_, end), (begin, _) in zip(runs, runs[1:], strict=False)]
+        # Text in front of every window is its time: n windows then bring n - 1 such texts behind the first.
+        times = between if len(runs) == len(prompt.window_tokens) else []
+        time = max(times, default=0)
+        room = context - (length - speech - sum(times)) - new_tokens
+        windows = max(0, room + time) // (max(prompt.window_tokens) + time)
         seconds = windows * (config.window_seconds - config.window_overlap)
         return (
             f"the audio does not fit the language model: {length + new_tokens} tokens are needed ({speech} of speech, "
@@ -292,96 +264,6 @@ class FastSLMGenerationMixin(GenerationMixin):
         ends = self.config.eos_token_id if ends is None else ends
         ends = ends if isinstance(ends, list) else [ends]
         return torch.tensor([end for end in [*ends, self.generation_config.pad_token_id] if end is not None])
-
-    def _generate_stitched(
-        self,
-        input_ids: torch.Tensor,
-        generation_config: GenerationConfig | None,
-        loop_guard: bool,
-        span_windows: int | None,
-        audio: list[PromptAudio],
-        kwargs: dict,
-    ) -> Any:
-        for name in ("streamer", "assistant_model", "num_return_sequences"):
-            if kwargs.get(name) not in (None, 1):
-                raise ValueError(f"long_form='stitch' does not take {name}")
-        attention_mask = kwargs.pop("attention_mask", None)
-        wants_dict = kwargs.pop("return_dict_in_generate", False)
-        rate = self._rate(kwargs)
-        kwargs = {name: value for name, value in kwargs.items() if name not in AUDIO_INPUTS}
-        rows, reasons = [], []
-        for row, prompt in enumerate(audio):
-            ids = input_ids[row]
-            ids = ids if attention_mask is None else ids[attention_mask[row].bool()]
-            answer, reason = self._answer_spans(ids, prompt, rate, generation_config, loop_guard, span_windows, kwargs)
-            rows.append(answer)
-            reasons.append(reason)
-        end = int(self._end_ids()[0])
-        longest = max(len(row) for row in rows) + 1
-        filled = torch.full((len(rows), longest), self.generation_config.pad_token_id or end, device=input_ids.device)
-        for row, answer in enumerate(rows):
-            filled[row, : len(answer)] = answer
-            if reasons[row] == FINISHED:
-                filled[row, len(answer)] = end
-        sequences: Any = torch.cat([input_ids, filled], dim=1)
-        if not wants_dict:
-            return sequences
-        outputs = GenerateDecoderOnlyOutput(sequences=sequences)
-        outputs["finish_reasons"] = reasons
-        return outputs
-
-    def _answer_spans(
-        self,
-        ids: torch.Tensor,
-        audio: PromptAudio,
-        rate: int,
-        generation_config: GenerationConfig | None,
-        loop_guard: bool,
-        span_windows: int | None,
-        kwargs: dict,
-    ) -> tuple[torch.Tensor, str]:
-        """The joined answers of one prompt's spans, and the worst of their finish reasons."""
-        places = (ids == self.config.audio_token_id).nonzero().flatten()
-        if len(places) == 0 or int(places[-1] - places[0]) + 1 != len(places):
-            raise ValueError("long_form='stitch' takes prompts with exactly one audio each")
-        before, after = ids[: places[0]], ids[places[-1] + 1 :]
-        span = span_windows or self._span_windows(rate, len(before) + len(after), kwargs.get("max_new_tokens"))
-        windows = audio.features.split(audio.window_tokens)
-        separator = torch.tensor(self.config.separator_token_ids or [], dtype=ids.dtype, device=ids.device)
-        pieces, reasons = [], []
-        for start in range(0, len(windows), span):
-            features = torch.cat(windows[start : start + span])
-            prompt = torch.cat([before, ids.new_full((len(features),), self.config.audio_token_id), after])[None]
-            outputs = self.generate(
-                prompt,
-                generation_config,
-                loop_guard=loop_guard,
-                audio_features=features,
-                attention_mask=torch.ones_like(prompt),
-                return_dict_in_generate=True,
-                **kwargs,
-            )
-            answer = outputs.sequences[0, prompt.shape[1] :]
-            ended = (answer[:, None] == self._end_ids().to(answer.device)).any(dim=1).nonzero()
-            pieces += [answer[: int(ended[0])] if len(ended) else answer, separator]
-            reasons += outputs.finish_reasons
-        worst = next((reason for reason in (CUT_BY_LOOP_GUARD, CUT_BY_LENGTH) if reason in reasons), FINISHED)
-        return torch.cat(pieces[:-1]), worst
-
-    def _span_windows(self, rate: int, text_tokens: int, max_new_tokens: int | None) -> int:
-        """The most windows whose speech tokens and answer fit the context together with the prompt's text."""
-        context = self._context()
-        if context is None:
-            return SPAN_WINDOWS_WITHOUT_LIMIT
-        room = context - text_tokens - (EXTRA_TEXT_TOKENS if max_new_tokens is None else max_new_tokens)
-        answer = math.ceil(TEXT_TOKENS_PER_SECOND * self.config.window_seconds) if max_new_tokens is None else 0
-        windows = room // (rate + answer)
-        if windows < 1:
-            raise ValueError(
-                f"not even one window fits the language model: {text_tokens} tokens of text, {rate} of speech and "
-                f"{context - room + answer - text_tokens} new ones, but {context} are available"
-            )
-        return windows
 
 
 __all__ = ["FastSLMGenerationMixin", "LoopGuard"]

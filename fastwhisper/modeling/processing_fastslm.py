@@ -1,6 +1,7 @@
 """Processor of FastSLM: chats with audio to token ids and windows of log-mel features."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from transformers.audio_utils import make_audio_chat_template_content, make_list
 from transformers.processing_utils import AudioKwargs, ProcessingKwargs
 
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, tokens_in_window
+from .chat_templates_fastslm import CHATML_TEMPLATE, FLATTEN_TEMPLATE
+from .window_clock import clock
 
 AUDIO_TOKENS = ("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")
 TASK_TOKENS = ("<|ASR|>", "<|AST|>", "<|SSUM|>", "<|SQQA|>")
@@ -24,44 +27,12 @@ LANGUAGE_TOKENS = ("<|EN|>", "<|KO|>")
 TRANSCRIPTION_PROMPT = "Transcribe the audio clip into text."
 FEATURE_WINDOWS_AT_ONCE = 16
 
-# In front of a tokenizer's own template, which knows text alone: contents become strings.
-FLATTEN_TEMPLATE = """\
-{%- set flat = namespace(messages=[]) -%}
-{%- for message in messages -%}
-  {%- set content = namespace(text='') -%}
-  {%- if message['content'] is string -%}
-    {%- set content.text = message['content'] -%}
-  {%- else -%}
-    {%- for part in message['content'] -%}
-      {%- if part['type'] == 'audio' -%}
-        {%- set content.text = content.text + '<|audio_bos|><|AUDIO|><|audio_eos|>' -%}
-      {%- else -%}
-        {%- set content.text = content.text + part['text'] -%}
-      {%- endif -%}
-    {%- endfor -%}
-  {%- endif -%}
-  {%- set flat.messages = flat.messages + [dict(message, content=content.text)] -%}
-{%- endfor -%}
-{%- set messages = flat.messages -%}
-"""
-CHATML_TEMPLATE = """\
-{%- for message in messages -%}
-  {{- '<|im_start|>' + message['role'] + '\\n' -}}
-  {%- if message['role'] == 'assistant' -%}
-    {%- generation -%}{{- message['content'] + '<|im_end|>' -}}{%- endgeneration -%}
-  {%- else -%}
-    {{- message['content'] + '<|im_end|>' -}}
-  {%- endif -%}
-  {{- '\\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
-"""
-
 
 class FastSLMAudioKwargs(AudioKwargs, total=False):
-    """Adds `tokens_per_window` to what an audio call may choose."""
+    """Adds `tokens_per_window` and `window_times` to what an audio call may choose."""
 
     tokens_per_window: int | None
+    window_times: bool | None
 
 
 class FastSLMProcessorKwargs(ProcessingKwargs, total=False):
@@ -83,6 +54,8 @@ class FastSLMProcessor(ProcessorMixin):
         tokens_per_window (`int`, *optional*): Speech tokens of a window; `num_queries` by default.
         tokens_follow_length (`bool`, *optional*, defaults to `False`): As in [`HFQFormerConfig`].
         window_overlap (`float`, *optional*, defaults to 0.0): Seconds that neighbouring windows share.
+        window_times (`bool`, *optional*, defaults to `False`):
+            Write the time at which a window starts within its audio, such as `[00:30]`, before its placeholders.
         transcription_prompt (`str`, *optional*): What `apply_transcription_request` asks.
 
     Raises:
@@ -104,6 +77,7 @@ class FastSLMProcessor(ProcessorMixin):
         tokens_per_window: int | None = None,
         tokens_follow_length: bool = False,
         window_overlap: float = 0.0,
+        window_times: bool = False,
         transcription_prompt: str = TRANSCRIPTION_PROMPT,
     ):
         frames = MEL_FRAMES_PER_ENCODER_FRAME * max_source_positions
@@ -120,6 +94,7 @@ class FastSLMProcessor(ProcessorMixin):
         self.tokens_per_window = tokens_per_window
         self.tokens_follow_length = tokens_follow_length
         self.window_overlap = window_overlap
+        self.window_times = window_times
         self.transcription_prompt = transcription_prompt
         # AutoProcessor looks for remote code here alone: config.json does not count where this file names a class.
         self.auto_map = {"AutoProcessor": "processing_fastslm.FastSLMProcessor"}
@@ -177,7 +152,7 @@ class FastSLMProcessor(ProcessorMixin):
             audio (array or list of arrays, *optional*): Mono or stereo, 16 kHz, floats or signed integers.
             output_labels (`bool`, *optional*, defaults to `False`):
                 Add `labels`: the ids, -100 at speech and padding. `apply_chat_template` also leaves out the prompt.
-            kwargs: `tokens_per_window`, and the usual arguments of a processor.
+            kwargs: `tokens_per_window`, `window_times`, and the usual arguments of a processor.
 
         Returns:
             `BatchFeature`: `input_ids`, `attention_mask` `(batch, length)`, padded on the left; with audio
@@ -236,6 +211,7 @@ class FastSLMProcessor(ProcessorMixin):
         language: str | list[str | None] | None = None,
         prompt: str | list[str | None] | None = None,
         tokenize: bool = True,
+        window_times: bool | None = None,
         **kwargs,
     ) -> BatchFeature | list[str]:
         r"""Inputs of `generate` for the transcripts of audios.
@@ -249,6 +225,7 @@ class FastSLMProcessor(ProcessorMixin):
             language (`str` or `list[str]`, *optional*): A code such as `"en"`, or a name; for all or each.
             prompt (`str` or `list[str]`, *optional*): In place of `transcription_prompt`; for all or each.
             tokenize (`bool`, *optional*, defaults to `True`): Give token ids and features; texts otherwise.
+            window_times (`bool`, *optional*): In place of the processor's own setting; texts have no times yet.
             kwargs: Further arguments of `apply_chat_template`.
 
         Raises:
@@ -268,6 +245,8 @@ class FastSLMProcessor(ProcessorMixin):
             ]
             conversations.append([{"role": "user", "content": content}])
         kwargs.setdefault("add_generation_prompt", True)
+        if window_times is not None:
+            kwargs["processor_kwargs"] = {**(kwargs.get("processor_kwargs") or {}), "window_times": window_times}
         return self.apply_chat_template(conversations, tokenize=tokenize, return_dict=tokenize, **kwargs)
 
     def num_windows(self, num_samples: int) -> int:
@@ -275,11 +254,27 @@ class FastSLMProcessor(ProcessorMixin):
         step, whole = self.step_samples, self.feature_extractor.n_samples
         return 1 + max(0, math.ceil((num_samples - whole) / step))
 
-    def num_audio_tokens(self, num_samples: int, tokens_per_window: int | None = None) -> int:
-        """Speech tokens of an audio of `num_samples` at 16 kHz."""
+    def window_token_counts(self, num_samples: int, tokens_per_window: int | None = None) -> list[int]:
+        """Speech tokens of each window of an audio of `num_samples` at 16 kHz."""
         windows, rate = self.num_windows(num_samples), self._rate(tokens_per_window)
         last = num_samples - (windows - 1) * self.step_samples
-        return (windows - 1) * rate + self._window_tokens(last, rate)
+        return [rate] * (windows - 1) + [self._window_tokens(last, rate)]
+
+    def num_audio_tokens(self, num_samples: int, tokens_per_window: int | None = None) -> int:
+        """Speech tokens of an audio of `num_samples` at 16 kHz."""
+        return sum(self.window_token_counts(num_samples, tokens_per_window))
+
+    def audio_text(self, window_token_counts: Sequence[int], window_times: bool | None = None) -> str:
+        """What takes the place of an audio in a text: placeholders, each window's after its start where wanted.
+
+        Args:
+            window_token_counts (`list[int]`): Speech tokens of each window.
+            window_times (`bool`, *optional*): In place of the processor's own setting.
+        """
+        if not (self.window_times if window_times is None else window_times):
+            return self.audio_token * sum(window_token_counts)
+        step = self.step_samples / self.feature_extractor.sampling_rate
+        return "".join(clock(i * step) + self.audio_token * count for i, count in enumerate(window_token_counts))
 
     def cut_windows(self, samples: np.ndarray) -> list[np.ndarray]:
         """The windows of an audio `(samples,)`, the last one as short as it is."""
@@ -309,9 +304,9 @@ class FastSLMProcessor(ProcessorMixin):
             )
         clips = [mono_samples(clip) for clip in audio]
         features, mask = self.window_features([window for clip in clips for window in self.cut_windows(clip)])
-        counts = [self.num_audio_tokens(len(clip), rate) for clip in clips]
-        inputs = {"input_features": features, "input_features_mask": mask, "num_audio_tokens": counts}
-        return inputs, [self.audio_token * count for count in counts]
+        counts = [self.window_token_counts(len(clip), rate) for clip in clips]
+        texts = [self.audio_text(windows, kwargs.get("window_times")) for windows in counts]
+        return {"input_features": features, "input_features_mask": mask}, texts
 
     def _rate(self, tokens_per_window: int | None) -> int:
         return tokens_per_window or self.tokens_per_window or self.num_queries
@@ -350,11 +345,6 @@ class FastSLMProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "input_features", "input_features_mask"]
-
-    @property
-    def unused_input_names(self) -> list[str]:
-        """Outputs of the parts that the model does not take."""
-        return ["num_audio_tokens"]
 
 
 def mono_samples(audio: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """`fastwhisper slm`: parts to a model, questions and transcripts of files, long files window by window, bad input."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -105,11 +106,12 @@ def test_streamed_windows_are_those_of_the_whole_file(seconds, rate, channels, o
 def test_long_files_are_heard_block_by_block(folder, tmp_path):
     model, processor = FastSLMForCausalLM.from_pretrained(folder), FastSLMProcessor.from_pretrained(folder)
     path, seen = str(write_tone(tmp_path / "long.wav", 20.5)), []
-    tokens = hear(model, processor, path, progress=seen.append)
+    heard = hear(model, processor, path, progress=seen.append)
     assert seen == [8, 8, 5]
+    assert heard.window_token_counts.tolist() == [5] * 21
     inputs = processor.apply_transcription_request(path)
     whole = model.get_audio_features(inputs["input_features"], inputs["input_features_mask"]).pooler_output
-    torch.testing.assert_close(tokens, whole, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(heard.pooler_output, whole, rtol=1e-3, atol=1e-3)
 
 
 def test_beyond_the_context_and_stitched(folder, tmp_path, capsys):
@@ -119,6 +121,70 @@ def test_beyond_the_context_and_stitched(folder, tmp_path, capsys):
     assert "600 of speech" in error and "512 are available" in error and "stitch" in error
     arguments = ["--long_form", "stitch", "--max_new_tokens", "4"]
     assert main(["slm", "transcribe", path, "--model", str(folder), *arguments]) == 0
+
+
+class RecordedBar:
+    """Stands in for rich's bar: `shown` has what each task showed."""
+
+    shown: list = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def add_task(self, description, total):
+        self.shown.append([description, total])
+        return len(self.shown) - 1
+
+    def advance(self, task, count):
+        self.shown[task].append(count)
+
+    def update(self, task, completed, total):
+        assert total == self.shown[task][1]
+        self.shown[task].append(completed)
+
+
+@pytest.mark.parametrize("stitched", [False, True])
+def test_both_bars(stitched, folder, tmp_path, monkeypatch):
+    path = str(write_tone(tmp_path / "long.wav", 60 if stitched else 9.5))
+    monkeypatch.setattr(RecordedBar, "shown", [])
+    monkeypatch.setattr("fastwhisper.evaluation.progress.progress_bar", RecordedBar)
+    arguments = ["--long_form", "stitch", "--max_new_tokens", "200"] if stitched else ["--max_new_tokens", "4"]
+    assert main(["slm", "transcribe", path, "--model", str(folder), *arguments]) == 0
+    first, *others = RecordedBar.shown
+    if not stitched:
+        assert first == [f"{path}: 10 windows", 10, 8, 2] and not others
+        return
+    assert first == [f"{path}: 60 windows", 60, *[8] * 7, 4]
+    processor = FastSLMProcessor.from_pretrained(folder)
+    text = processor.tokenizer(
+        processor.apply_transcription_request(path, tokenize=False)[0], add_special_tokens=False
+    )
+    span = (512 - 200 - (len(text.input_ids) - 1)) // 5
+    assert others == [["answered", 60, span, 60]]
+
+
+@pytest.mark.parametrize("extra", [[], ["--long_form", "stitch"]])
+def test_window_times_are_those_of_the_processor(extra, folder, tmp_path, capsys):
+    path = str(write_tone(tmp_path / "a.wav", 3.4))
+    arguments = ["slm", "transcribe", path, "--model", str(folder), "--max_new_tokens", "12", *extra]
+    assert main([*arguments, "--window_times"]) == 0
+    model, processor = FastSLMForCausalLM.from_pretrained(folder), FastSLMProcessor.from_pretrained(folder)
+    request = processor.apply_transcription_request(path, window_times=True)
+    ids = model.generate(**request, max_new_tokens=12)[0, request["input_ids"].shape[1] :]
+    expected = processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    timed = capsys.readouterr().out.strip()
+    assert timed == expected
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.strip() != timed
+    own = tmp_path / "own"
+    shutil.copytree(folder, own)
+    processor.window_times = True
+    processor.save_pretrained(own)
+    assert main(["slm", "transcribe", path, "--model", str(own), "--max_new_tokens", "12", *extra]) == 0
+    assert capsys.readouterr().out.strip() == timed
 
 
 def test_bad_input_is_one_line(folder, tmp_path, capsys):
