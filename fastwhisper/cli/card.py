@@ -36,5 +36,5 @@ def main(argv: Sequence[str]) -> None:
         argv,
         CardArguments,
         card,
-        positional=("folder", "folder of a saved FastWhisper"),
+        positional=("folder", "folder of a saved FastWhisper or FastSLM"),
     )

@@ -158,6 +158,8 @@ def _convert_whole(
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer, WhisperFeatureExtractor
 
+    from ..hub_cards.card import write_card
+    from ..hub_cards.export import export_folder
     from ..modeling.convert_fastslm import merge_lora, peft_state_dict, split_lora
     from ..modeling.modeling_fastslm import FastSLMForCausalLM
     from ..modeling.processing_fastslm import FastSLMProcessor
@@ -184,8 +186,8 @@ def _convert_whole(
     model = FastSLMForCausalLM.from_parts(encoder, language_model, configuration, tokenizer=tokenizer)
     model.model.adapter.load_state_dict(adapter, strict=True)
     model.model.multi_modal_projector.load_state_dict(parts["multi_modal_projector"], strict=True)
-    model.save_pretrained(output)
-    FastSLMProcessor.from_parts(extractor, tokenizer, model.config).save_pretrained(output)
+    export_folder(model, FastSLMProcessor.from_parts(extractor, tokenizer, model.config), output)
+    write_card(output)
     if lora and arguments.lora == "keep":
         (output / "lora").mkdir()
         save_file(peft_state_dict(lora), output / "lora" / "adapter_model.safetensors")

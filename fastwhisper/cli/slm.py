@@ -78,7 +78,7 @@ class TranscribeArguments(HearArguments):
 
 
 def init(arguments: InitArguments) -> None:
-    """Build and save model and processor.
+    """Build a model and its processor and write them, their code and their card into a new folder.
 
     Raises:
         InputError: where the output exists.
@@ -90,6 +90,8 @@ def init(arguments: InitArguments) -> None:
     from transformers import AutoFeatureExtractor, AutoTokenizer
 
     from ..errors import InputError
+    from ..hub_cards.card import write_card
+    from ..hub_cards.export import export_folder
     from ..modeling.modeling_fastslm import FastSLMForCausalLM
     from ..modeling.processing_fastslm import FastSLMProcessor
     from ..modeling.speech_windows import load_speech_encoder
@@ -115,9 +117,9 @@ def init(arguments: InitArguments) -> None:
         tokenizer=tokenizer,
         window_overlap=arguments.window_overlap,
     )
-    model.save_pretrained(arguments.output)
-    FastSLMProcessor.from_parts(extractor, tokenizer, model.config).save_pretrained(arguments.output)
-    rate = model.config.qformer_config.num_queries / model.config.window_seconds
+    export_folder(model, FastSLMProcessor.from_parts(extractor, tokenizer, model.config), arguments.output)
+    write_card(arguments.output)
+    rate = model.config.qformer_config.num_queries / (model.config.window_seconds - model.config.window_overlap)
     sizes = {name: _millions(part) for name, part in model.model.named_children()}
     print(f"wrote {arguments.output}: {rate:.2f} speech tokens a second; " + ", ".join(map(" ".join, sizes.items())))
 

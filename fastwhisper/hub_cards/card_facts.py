@@ -1,11 +1,11 @@
-"""From recorded facts to the words and tables of a card; what was not measured gives nothing."""
+"""From recorded facts to the words and tables that all cards share; what was not measured gives nothing."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .facts import CURVES_FILE, count_parameters, hub_name
+from .facts import CURVES_FILE, hub_name
 
 ASKD_NAMES = {
     "teacher_weight": "weight of the teacher at the start, λ₀",
@@ -41,6 +41,18 @@ def count(number: int) -> str:
     return str(number)
 
 
+def quantity(number: float, unit: str) -> str:
+    """Three digits of a number with its unit: `4.55 TFLOP`, `246 kB`."""
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{_three_digits(number / size)} {prefix}{unit}"
+    return f"{_three_digits(number)} {unit}"
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:.3g}" if number < 999.5 else f"{number:,.0f}"
+
+
 def percent(rate: float) -> str:
     return f"{100 * rate:.2f} %"
 
@@ -54,42 +66,13 @@ def teacher_model(evaluation: dict[str, Any]) -> dict[str, Any]:
     return next((row for row in evaluation.get("models", []) if row.get("role") == "teacher"), {})
 
 
-def window_seconds(config: dict[str, Any]) -> int | float:
-    """Seconds of audio that the encoder takes at once: two frames of 10 ms a position."""
-    seconds = config["max_source_positions"] / 50
-    return int(seconds) if seconds.is_integer() else seconds
-
-
-def teacher_name(config: dict[str, Any], run: dict[str, Any]) -> str | None:
-    return config.get("teacher") or run.get("teacher", {}).get("name")
-
-
-def card_facts(folder: Path, name: str, config: dict[str, Any], run: dict, evaluation: dict) -> dict[str, Any]:
-    """All that the template of FastWhisper needs, by the names that it uses."""
-    teacher = {
-        "name": teacher_name(config, run),
-        "decoder_layers": config.get("teacher_decoder_layers"),
-        "encoder_layers": config.get("teacher_encoder_layers"),
-        "parameters": run.get("teacher", {}).get("parameters") or teacher_model(evaluation).get("parameters"),
-    }
-    teacher["link"] = _hub_link(teacher["name"]) if teacher["name"] else None
+def recorded(folder: Path, run: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What the templates of all families show of training and measurement, by the names that they use."""
     return {
-        "name": name,
-        "student": {
-            "decoder_layers": config["decoder_layers"],
-            "encoder_layers": config["encoder_layers"],
-            "parameters": count_parameters(folder),
-        },
-        "teacher": teacher,
         "measured": measured(evaluation),
-        "layers": kept_layers(config),
-        "askd": _named(_used_settings(run.get("askd", {})), ASKD_NAMES),
-        "training": _named(run.get("training", {}), TRAINING_NAMES),
+        "training": named(run.get("training", {}), TRAINING_NAMES),
         "curves": CURVES_FILE if (folder / CURVES_FILE).is_file() else None,
-        "datasets": [_hub_link(dataset, "datasets/") for dataset in run.get("datasets", [])],
-        "window": window_seconds(config),
-        "limits": [*run.get("limits", []), *_limits(config, evaluation)],
-        "license": _license_words(teacher["name"], run.get("teacher", {}).get("license")),
+        "datasets": [hub_link(dataset, "datasets/") for dataset in run.get("datasets", [])],
     }
 
 
@@ -128,31 +111,17 @@ def _command(command: str | None) -> str | None:
     return command and re.sub(r"^\S*__main__\.py\b", "python -m fastwhisper", command)
 
 
-def kept_layers(config: dict[str, Any]) -> list[str]:
-    """Which layers of the teacher the student was built from."""
-    lines = []
-    for part in ("decoder", "encoder"):
-        kept, available = config.get(f"{part}_layer_map"), config.get(f"teacher_{part}_layers")
-        if kept and available:
-            layers = ", ".join(str(layer) for layer in kept)
-            some = f"layers {layers} of the teacher's {available} (counted from 0)"
-            every = f"all {available} layers of the teacher's"
-            lines.append(f"{part.capitalize()}: {every if len(kept) == available else some}")
-    return lines
+def named(values: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
+    """Recorded settings by the words for them, in the order of these; none that were not recorded."""
+    return {names[name]: value_words(values[name]) for name in names if values.get(name) is not None}
 
 
-def _used_settings(askd: dict[str, Any]) -> dict[str, Any]:
-    """The settings that had a part in the run: no decay of an average that was not kept."""
-    return {name: value for name, value in askd.items() if name != "ema_decay" or askd.get("self_teacher") == "ema"}
-
-
-def _named(values: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
-    return {names[name]: _value_words(values[name]) for name in names if values.get(name) is not None}
-
-
-def _value_words(value: Any) -> str:
+def value_words(value: Any) -> str:
+    """A setting for the eye."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(value_words, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -160,7 +129,8 @@ def _shown(row: dict[str, Any], name: str, words: Callable[[Any], str]) -> str |
     return None if row.get(name) is None else words(row[name])
 
 
-def _hub_link(name: str, kind: str = "") -> str:
+def hub_link(name: str, kind: str = "") -> str:
+    """The name, as a link where it can be that of a Hub repository."""
     return f"[{name}](https://huggingface.co/{kind}{name})" if hub_name(name) else name
 
 
@@ -206,28 +176,16 @@ def _data_words(data: dict[str, Any]) -> str | None:
     if not data.get("name"):
         return None
     inner = ", ".join(f"{part} {data[part]}" for part in ("config", "split") if data.get(part))
-    return _hub_link(data["name"], "datasets/") + (f" ({inner})" if inner else "")
+    return hub_link(data["name"], "datasets/") + (f" ({inner})" if inner else "")
 
 
 def _minutes(data: dict[str, Any]) -> str | None:
     return _shown(data, "audio_seconds", lambda seconds: f"{seconds / 60:.1f} minutes of audio")
 
 
-def _limits(config: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
-    window = window_seconds(config)
-    short = f"Its window is {window} seconds of audio, not 30: engines that take 30 for granted do not run it."
-    measured_data = (evaluation.get("dataset") or {}).get("name") if own_model(evaluation) else None
-    return [
-        f"Errors were measured on {measured_data} alone: on other voices, noise, words and languages they will differ."
-        if measured_data
-        else "No word error rate has been measured for this folder.",
-        *([short] if window != 30 else []),
-        "Like any Whisper it can write words that nobody said, above all on silence, music and noise.",
-        "It inherits the languages, the blind spots and the biases of the teacher whose layers it was built from.",
-    ]
-
-
-def _license_words(teacher: str | None, license_name: str | None) -> str | None:
-    if not license_name:
-        return None
-    return f"{license_name}, the licence of its teacher{f' {teacher}' if teacher else ''}."
+def error_limit(evaluation: dict[str, Any]) -> str:
+    """How far the measured errors carry."""
+    name = (evaluation.get("dataset") or {}).get("name") if own_model(evaluation) else None
+    if name is None:
+        return "No word error rate has been measured for this folder."
+    return f"Errors were measured on {name} alone: on other voices, noise, words and languages they will differ."

@@ -80,6 +80,8 @@ def test_whole_model_there_and_back(folders, tmp_path, suffix):
     assert convert(folders, checkpoint, tmp_path / "again") == 0
     ours, again = (FastSLMForCausalLM.from_pretrained(path) for path in (folders / "ours", tmp_path / "again"))
     assert torch.equal(speech(again), speech(ours))
+    written = {path.name for path in (tmp_path / "again").iterdir()}
+    assert written >= {"README.md", "modeling_fastslm.py", "preprocessor_config.json", "processor_config.json"}
     assert main(["convert-fastslm", str(tmp_path / "again"), str(tmp_path / "back.safetensors"), "--reverse"]) == 0
     back = load_file(tmp_path / "back.safetensors")
     assert back.keys() == published.keys() and all(torch.equal(back[name], published[name]) for name in back)
