@@ -26,10 +26,11 @@ from ..configuration.saved_folder import checkpoint_name
 from .generation_fastslm import FastSLMGenerationMixin
 from .modeling_hfq_former import HFQFormer
 from .outputs_fastslm import FastSLMAudioOutput, FastSLMCausalLMOutput, FastSLMModelOutput
+from .quantization_fastslm import LanguageModelQuantization
 from .speech_windows import FastSLMSpeechEncoder, encoder_frames, load_speech_encoder, window_blocks
 
 
-class FastSLMPreTrainedModel(PreTrainedModel):
+class FastSLMPreTrainedModel(LanguageModelQuantization):
     r"""What both FastSLM models share."""
 
     config: FastSLMConfig
