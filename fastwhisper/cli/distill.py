@@ -26,6 +26,7 @@ Every field of transformers' Seq2SeqTrainingArguments is a flag as well. The usu
   --eval_strategy steps, --eval_steps N, --save_steps N, --save_total_limit N
   --resume_from_checkpoint last      go on from the last checkpoint in --output_dir
   --report_to NAME, --seed N
+  --push_to_hub true, --hub_model_id OWNER/NAME, --hub_private_repo true
 
 On several processes or machines: accelerate launch --multi_gpu --num_processes 2 -m fastwhisper distill ...
 (--multi_gpu is right for CPUs too)
@@ -263,6 +264,7 @@ def _write_student(trainer: "ASKDTrainer", processor: "WhisperProcessor", card: 
     from peft import PeftModel
 
     from ..hub_cards.export import export_folder
+    from ..hub_cards.push import upload_folder_to_hub
 
     model = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel):
@@ -270,6 +272,15 @@ def _write_student(trainer: "ASKDTrainer", processor: "WhisperProcessor", card: 
     folder = export_folder(model, processor, str(trainer.args.output_dir))
     card.write(folder)
     print(f"student: {folder}")
+    if trainer.args.push_to_hub:
+        # Not trainer.push_to_hub, which would save an adapter over the merged model.
+        trainer._finish_current_push()
+        settings = trainer.args
+        print(
+            upload_folder_to_hub(
+                folder, trainer.hub_model_id, revision=settings.hub_revision, token=settings.hub_token
+            )
+        )
 
 
 def main(argv: Sequence[str]) -> None:

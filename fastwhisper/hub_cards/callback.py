@@ -19,12 +19,11 @@ from transformers import (
 )
 
 from ..errors import InputError
-from ..trainers.askd_options import ASKDOptions
 from .card import write_card
 from .card_facts import ASKD_NAMES
 from .curves import plot_curves
 from .export import complete_hub_folder
-from .facts import CURVES_FILE, RUN_FILE, public_name, write_facts
+from .facts import CURVES_FILE, RUN_FILE, public_name, read_run, write_facts
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +71,8 @@ class FastWhisperCardCallback(TrainerCallback):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_facts(folder / RUN_FILE, self.facts)
+        known = {name: fact for name, fact in self.facts.items() if fact}
+        write_facts(folder / RUN_FILE, {**read_run(folder), **known})
         plot_curves(self.log_history, folder / CURVES_FILE)
         return write_card(folder) if (folder / "config.json").is_file() else None
 
@@ -82,17 +82,29 @@ class FastWhisperCardCallback(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, processing_class=None, **kwargs
     ) -> None:
-        folder = _output(args) / f"checkpoint-{state.global_step}"
         self._record(args, state)
-        # A LoRA checkpoint holds an adapter and no config.json: it is no folder of a model.
-        if state.is_world_process_zero and (folder / "config.json").is_file():
-            complete_hub_folder(folder, processing_class)
-            self._try_write(folder)
+        if state.is_world_process_zero:
+            self._complete(_output(args) / f"checkpoint-{state.global_step}", processing_class)
+
+    def on_push_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, processing_class=None, **kwargs
+    ) -> None:
+        """What is about to be pushed, a checkpoint or the output folder, gets all that belongs to it."""
+        self._record(args, state)
+        if state.is_world_process_zero:
+            for folder in (_output(args), _output(args) / f"checkpoint-{state.global_step}"):
+                self._complete(folder, processing_class)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         self._record(args, state)
         if state.is_world_process_zero:
             self._try_write(_output(args))
+
+    def _complete(self, folder: Path, processing_class) -> None:
+        # A LoRA checkpoint holds an adapter and no config.json: it is no folder of a model.
+        if (folder / "config.json").is_file():
+            complete_hub_folder(folder, processing_class)
+            self._try_write(folder)
 
     def _try_write(self, folder: Path) -> None:
         try:
@@ -103,8 +115,9 @@ class FastWhisperCardCallback(TrainerCallback):
 
     def _record(self, args: TrainingArguments, state: TrainerState) -> None:
         self.log_history = state.log_history
-        if isinstance(args, ASKDOptions):
-            self.facts["askd"] = {name: getattr(args, name) for name in ASKD_NAMES}
+        settings = vars(args)
+        if settings.keys() >= ASKD_NAMES.keys():
+            self.facts["askd"] = {name: settings[name] for name in ASKD_NAMES}
         self.facts["training"] = {
             "steps": state.global_step,
             "epochs": None if state.epoch is None else round(state.epoch, 2),

@@ -16,6 +16,7 @@ CURVES_FILE = "curves.png"
 
 # A path that starts at the root of a machine, a drive or a home; not the // of a URL.
 LOCAL_PATH = re.compile(r"(?<![\w/.:~-])(?:~|[A-Za-z]:)?[/\\](?:[^\s\"'/\\=,;]+[/\\])*([^\s\"'/\\=,;]+)[/\\]?")
+MODEL_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -63,10 +64,9 @@ def count_parameters(folder: Path) -> int | None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors of a model, in one file or in several, and no others such as those of a self-teacher."""
-    return sorted(
-        path for path in folder.glob("model*.safetensors") if re.fullmatch(r"model(-\d+-of-\d+)?", path.stem)
-    )
+    """The safetensors of a model, in one file or in several, or else of an adapter; not those of a self-teacher."""
+    models = sorted(path for path in folder.glob("*.safetensors") if MODEL_WEIGHTS.fullmatch(path.name))
+    return models or sorted(folder.glob("adapter_model.safetensors"))
 
 
 def hub_name(name: str | None) -> str | None:

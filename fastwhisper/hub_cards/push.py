@@ -5,13 +5,18 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .card import START, write_card
 from .export import complete_hub_folder
 from .facts import read_config, weight_files
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
 
 SUFFIXES = {".json", ".safetensors", ".md", ".txt", ".jinja", ".png", ".jpg", ".svg", ".model", ".wav", ".flac"}
 CODE = re.compile(r"(configuration|modeling|processing)_\w+\.py")
@@ -61,56 +66,93 @@ def upload_folder_to_hub(
         PushError: where the Hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
 
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory(prefix="fastwhisper-push-") as staging:
         stage(Path(folder), Path(staging), repo_id)
-        try:
+        with hub_errors(repo_id):
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision and not create_pr:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repo_id,
-                folder_path=staging,
-                revision=revision,
-                create_pr=create_pr,
-                commit_message=commit_message,
-            )
-        except HfHubHTTPError as error:
-            raise PushError(_refusal(error.response.status_code, repo_id)) from error
-        except LocalTokenNotFoundError as error:
-            raise PushError(_refusal(401, repo_id)) from error
-        except HFValidationError as error:
-            raise PushError(f"{repo_id!r} is no name of a repository: give OWNER/NAME") from error
-        except (HTTPError, ConnectionError) as error:
-            raise PushError(
-                f"the connection to {api.endpoint} failed ({error or type(error).__name__}); the folder is as it was: "
-                "try again, what has arrived is not sent twice"
-            ) from error
+            commit = upload_staged(Path(staging), repo_id, commit_message, revision, token, create_pr)
     return commit.pr_url or commit.commit_url
 
 
-def stage(folder: Path, staging: Path, repo_id: str) -> None:
+def upload_staged(
+    staging: Path,
+    repo_id: str,
+    commit_message: str,
+    revision: str | None = None,
+    token: str | None = None,
+    create_pr: bool = False,
+) -> "CommitInfo":
+    """Upload what [`stage`] filled, in one commit to a repository that exists.
+
+    Raises:
+        PushError: where the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    with hub_errors(repo_id):
+        return HfApi(token=token).upload_folder(
+            repo_id=repo_id,
+            folder_path=staging,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+        )
+
+
+@contextmanager
+def hub_errors(repo_id: str) -> Iterator[None]:
+    """Give what goes wrong at the Hub as a [`PushError`] that says what to do."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise PushError(_refusal(error.response.status_code, repo_id)) from error
+    except LocalTokenNotFoundError as error:
+        raise PushError(_refusal(401, repo_id)) from error
+    except HFValidationError as error:
+        raise PushError(f"{repo_id!r} is no name of a repository: give OWNER/NAME") from error
+    except (HTTPError, ConnectionError) as error:
+        raise PushError(
+            f"the connection to {constants.ENDPOINT} failed ({error or type(error).__name__}); the folder is as it "
+            "was: try again, what has arrived is not sent twice"
+        ) from error
+
+
+def stage(folder: Path, staging: Path, repo_id: str, link: Callable[[Path, Path], object] = os.symlink) -> None:
     """Fill an empty folder with all that is uploaded, weights as links, and check it for secrets and local paths.
+
+    Args:
+        folder (`Path`): Holds a saved model, or the adapter that PEFT saved.
+        staging (`Path`): The empty folder.
+        repo_id (`str`): The repository, whose name the card has.
+        link (`Callable`, *optional*): Makes the second path stand for the first, that of a file of weights.
 
     Raises:
         InputError: where the folder is no saved model, or a file holds a secret or a path of this machine.
     """
-    config = read_config(folder)
+    is_adapter = (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+    if not is_adapter:
+        read_config(folder)
     if not weight_files(folder):
         raise InputError(f"{folder} has no safetensors weights: save a model into it with save_pretrained first")
     for path in uploaded_files(folder):
         target = staging / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":
-            target.symlink_to(path.resolve())
+            link(path.resolve(), target)
         else:
             shutil.copyfile(path, target)
-    complete_hub_folder(staging)
-    card = staging / "README.md"
-    if config.get("model_type") == "whisper" and (not card.exists() or START in card.read_text(encoding="utf-8")):
-        write_card(staging, repo_id)
+    if not is_adapter:
+        complete_hub_folder(staging)
+        card = staging / "README.md"
+        if not card.exists() or START in card.read_text(encoding="utf-8"):
+            write_card(staging, repo_id)
     for path in sorted(staging.rglob("*")):
         if path.is_file():
             check_private(path, folder)

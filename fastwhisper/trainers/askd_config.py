@@ -1,6 +1,7 @@
 """Training arguments of the ASKD trainer."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import Seq2SeqTrainingArguments
 
@@ -22,3 +23,7 @@ class ASKDTrainingArguments(ASKDOptions, Seq2SeqTrainingArguments):
         if self.ddp_find_unused_parameters is None:
             self.ddp_find_unused_parameters = False
         Seq2SeqTrainingArguments.__post_init__(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings without the token: `training_args.bin` is a pickle of them."""
+        return {**self.__dict__, "hub_token": None}

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin, Seq2SeqTrainer, TrainerCallback
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
+from ..hub_cards.hub_trainer import HubTrainerMixin
 from .askd_config import ASKDTrainingArguments
 from .askd_log import LossLog
 from .askd_loss import LossSums, LossWeights, askd_loss
@@ -19,12 +20,13 @@ STATE_FILE = "askd_state.json"
 SELF_TEACHER_FILE = "self_teacher.safetensors"
 
 
-class ASKDTrainer(Seq2SeqTrainer):
+class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
     r"""Trains a Whisper student with adaptive self-knowledge distillation; see [`ASKDOptions`] for the loss.
 
     The loss is normalised by the target tokens of the whole batch: it is the same for 1 process x 8 samples,
     accumulation 8 x 1 and 2 processes x 4. Logged beside `loss`: `ce`, `teacher_kl`, `self_kl` (nats per target
     token), `teacher_weight`, `self_weight`, with which they recombine to `loss`; with the schedule `gap` also `gap`.
+    `push_to_hub` uploads a complete folder with a card and nothing private, see [`HubTrainerMixin`].
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): the student.

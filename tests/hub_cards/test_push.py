@@ -27,6 +27,7 @@ ARRIVES = {
     "modeling_fastwhisper.py",
     "preprocessor_config.json",
     "processor_config.json",
+    "saved_folder.py",
     "tokenizer.json",
     "tokenizer_config.json",
 }
