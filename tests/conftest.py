@@ -8,6 +8,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
+from fastwhisper.cli.main import main
 from fastwhisper.data.demo_tokenizer import build_demo_tokenizer
 
 from .tiny_models import tiny_whisper
@@ -22,6 +23,16 @@ def _one_thread():
 def demo_tokenizer():
     """The small tokenizer of the demo: 850 ids, English, timestamps to 4 s."""
     return build_demo_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory):
+    """Where `fastwhisper demo` has run, with few steps."""
+    pytest.importorskip("espeakng_loader", reason="needs eSpeak NG: pip install fastwhisper[demo]")
+    folder = tmp_path_factory.mktemp("demo")
+    arguments = ["--output", str(folder / "demo"), "--steps", "3", "--clips", "32", "--held_out_clips", "6"]
+    assert main(["demo", *arguments]) == 0
+    return folder
 
 
 @pytest.fixture

@@ -30,7 +30,9 @@ def save_student(folder: Path, tokenizer: WhisperTokenizer) -> Path:
     return export_folder(tiny_student(tokenizer), demo_processor(tokenizer), folder)
 
 
-def run_python(script: str, folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess:
+def run_python(
+    script: str, folder: Path, *arguments: object, executable: str = sys.executable, **environment: str
+) -> subprocess.CompletedProcess:
     """Run a script in a fresh isolated interpreter, with `folder` as its working folder and its cache in there."""
     settings = {
         "PATH": os.environ["PATH"],
@@ -41,11 +43,11 @@ def run_python(script: str, folder: Path, *arguments: object, **environment: str
         "TOKENIZERS_PARALLELISM": "false",
         **environment,
     }
-    command = [sys.executable, "-I", "-c", script, *(str(argument) for argument in arguments)]
+    command = [executable, "-I", "-c", script, *(str(argument) for argument in arguments)]
     return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=300)
 
 
-def python_answer(script: str, folder: Path, *arguments: object, **environment: str) -> Any:
+def python_answer(script: str, folder: Path, *arguments: object, **environment: Any) -> Any:
     """What the last line that a script printed says, read as JSON; fails with the script's own traceback."""
     done = run_python(script, folder, *arguments, **environment)
     assert done.returncode == 0, done.stderr

@@ -11,8 +11,20 @@ import yaml
 
 from fastwhisper.cli.main import VERBS, main
 
+from .bare_environment import script_with_only
+from .fake_hub import running_hub
+from .hub_folders import run_python
+
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+README = (ROOT / "README.md").read_text()
+# Each section runs as one: that about the Hub with a Hub on this machine.
+HUB = re.search(r"^## On the Hub\n.*?(?=^## )", README, re.MULTILINE | re.DOTALL)[0]
+FENCED = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCKS, HUB_BLOCKS = FENCED.findall(README.replace(HUB, "")), FENCED.findall(HUB)
+TOKEN = "hf_" + "eF5" * 12
+
+COMMAND = "import sys; from fastwhisper.cli.main import main; sys.exit(main(sys.argv[1:]))"
+CLASSES = "print(type(model).__module__.partition('.')[0], type(transcriber.model).__name__)\n"
 
 
 def commands(language):
@@ -22,25 +34,24 @@ def commands(language):
 
 
 @pytest.fixture(scope="module")
-def demo_folder(tmp_path_factory):
-    pytest.importorskip("espeakng_loader", reason="needs eSpeak NG: pip install fastwhisper[demo]")
+def readme_folder(demo_folder, tmp_path_factory):
+    """A copy of the demo's folder, with the examples in it."""
     folder = tmp_path_factory.mktemp("readme")
-    arguments = ["--output", str(folder / "demo"), "--steps", "3", "--clips", "32", "--held_out_clips", "6"]
-    assert main(["demo", *arguments]) == 0
+    shutil.copytree(demo_folder / "demo", folder / "demo")
     shutil.copytree(ROOT / "examples", folder / "examples")
     return folder
 
 
-def test_demo_wrote_what_it_names(demo_folder):
-    student = demo_folder / "demo" / "student"
+def test_demo_wrote_what_it_names(readme_folder):
+    student = readme_folder / "demo" / "student"
     for name in ("README.md", "curves.png", "evaluation.json", "model.safetensors", "modeling_fastwhisper.py"):
         assert (student / name).stat().st_size > 0, name
-    assert (demo_folder / "demo" / "recording.vtt").read_text().startswith("WEBVTT")
+    assert (readme_folder / "demo" / "recording.vtt").read_text().startswith("WEBVTT")
 
 
-def test_commands_on_the_demo_run(demo_folder, monkeypatch):
-    monkeypatch.chdir(demo_folder)
-    (demo_folder / "home").mkdir(exist_ok=True)
+def test_commands_on_the_demo_run(readme_folder, monkeypatch):
+    monkeypatch.chdir(readme_folder)
+    (readme_folder / "home").mkdir(exist_ok=True)
     mine = [words[1:] for words in commands("bash") if words[0] == "fastwhisper"]
     assert len(mine) >= 5
     for words in mine:
@@ -51,12 +62,37 @@ def test_commands_on_the_demo_run(demo_folder, monkeypatch):
         assert main(words) == 0, words
 
 
-def test_python_blocks_run(demo_folder, monkeypatch):
-    monkeypatch.chdir(demo_folder)
+def test_python_blocks_run(readme_folder, monkeypatch):
+    monkeypatch.chdir(readme_folder)
     blocks = [body for name, body in BLOCKS if name == "python"]
     assert len(blocks) >= 2
     for body in blocks:
         exec(compile(body, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_hub_section_runs_with_a_hub_on_this_machine(readme_folder, demo_folder):
+    push, *python, push_tuned = [body.replace("YOUR_NAME", "tester") for _, body in HUB_BLOCKS]
+    assert [language for language, _ in HUB_BLOCKS] == ["bash", "python", "python", "bash"]
+    (readme_folder / "section.py").write_text("\n".join([*python, CLASSES]))
+    script = script_with_only(readme_folder / "section.py", "transformers", "torch", "accelerate", "soundfile")
+    printed = []
+    with running_hub() as hub:
+        environment = {
+            "HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"
+        }  # fmt: skip
+        for code, words in ((COMMAND, shlex.split(push)[1:]), (script, []), (COMMAND, shlex.split(push_tuned)[1:])):
+            done = run_python(code, readme_folder, *words, **environment)
+            assert done.returncode == 0, done.stderr
+            printed.append(done.stdout)
+    assert printed[1].splitlines()[-1] == "transformers_modules WhisperForConditionalGeneration"
+    assert "tester/student" in hub.private
+    pushed, tuned = hub.files("tester/student"), hub.files("tester/student", "tuned")
+    for files in (pushed, tuned):
+        assert {"README.md", "model.safetensors", "modeling_fastwhisper.py", "preprocessor_config.json"} <= set(files)
+        for name, content in files.items():
+            assert name != "training_args.bin" and TOKEN.encode() not in content
+            assert str(readme_folder).encode() not in content and str(demo_folder).encode() not in content
+    assert pushed["model.safetensors"] != tuned["model.safetensors"]
 
 
 def known_flags(words, capsys):

@@ -117,6 +117,16 @@ def test_its_metadata_is_what_the_hub_reads(folder):
     assert (entry.dataset_id, entry.task_id, entry.value) == ("openslr/librispeech_asr", "clean_test", 3.12)
 
 
+def test_a_licence_and_tags_that_were_given_are_said(folder):
+    record(folder, {**RUN, "license": "mit", "tags": ["asr", "whisper"], "language": ["en", "de"]})
+
+    text = write_card(folder).read_text()
+
+    data = ModelCard(text).data.to_dict()
+    assert data["license"] == "mit" and "## Licence\n\nmit.\n" in text and "apache-2.0" not in text
+    assert data["tags"] == ["whisper", "fastwhisper", "distillation", "asr"] and data["language"] == ["en", "de"]
+
+
 def test_without_records_the_card_claims_nothing(folder):
     text = write_card(folder).read_text()
 

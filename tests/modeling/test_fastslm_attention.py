@@ -90,6 +90,12 @@ def test_generation_calls_the_implementation(seen, folder):
     assert len(seen) == 2 * 5
 
 
+def test_parts_keep_the_language_models_implementation(seen, tmp_path):
+    tiny_language_model(tie_word_embeddings=True).save_pretrained(tmp_path)
+    language_model = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation=NAME)
+    check(tiny_fastslm(language_model=language_model), seen, {"text"}, tiny_fastslm()(**inputs()).logits)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="flash attention needs a CUDA device")
 @pytest.mark.skipif(importlib.util.find_spec("flash_attn") is None, reason="the package flash_attn is not installed")
 @pytest.mark.parametrize("implementation", ["flash_attention_2", {"text_config": "flash_attention_2"}])

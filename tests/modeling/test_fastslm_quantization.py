@@ -6,7 +6,6 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
 
 from fastwhisper import FastSLMForCausalLM, FastSLMModel
-from fastwhisper.modeling.quantization_fastslm import take_quantiser
 
 from .fastslm_parts import AUDIO_ID, QUERIES, prompts, tiny_fastslm, tiny_language_model, windows
 
@@ -125,7 +124,6 @@ def test_modules_that_a_user_leaves_out_come_on_top(name, tmp_path):
 def test_saving_after_from_parts(name, tmp_path):
     quantised = load_quantised(name, tmp_path / "llm")
     model = tiny_fastslm(language_model=quantised)
-    take_quantiser(model, quantised)
     model.save_pretrained(tmp_path / "slm")
     loaded = FastSLMForCausalLM.from_pretrained(tmp_path / "slm")
     assert loaded.is_quantized and quantised_modules(loaded) == quantised_modules(model)
@@ -135,16 +133,13 @@ def test_saving_after_from_parts(name, tmp_path):
 def test_peft_knows_the_quantiser_of_parts(tmp_path):
     quantised = load_quantised("bitsandbytes-int8", tmp_path)
     model = tiny_fastslm(language_model=quantised)
-    take_quantiser(model, quantised)
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=r".*language_model.*q_proj"))
     layer = adapted.base_model.model.model.language_model.layers[0].self_attn.q_proj
     assert type(layer).__module__ == "peft.tuners.lora.bnb"
 
 
 def test_a_float_language_model_leaves_the_model_as_it_is():
-    own = language_model()
-    model = tiny_fastslm(language_model=own)
-    take_quantiser(model, own)
+    model = tiny_fastslm(language_model=language_model())
     assert "quantization_config" not in model.config.to_dict() and "hf_quantizer" not in vars(model)
 
 
