@@ -36,7 +36,8 @@ class HFQFormerConfig(PreTrainedConfig):
         layer_norm_eps (`float`, *optional*, defaults to 1e-5):
             Epsilon of every layer normalisation.
         initializer_range (`float`, *optional*, defaults to 0.02):
-            Standard deviation of fresh weights and queries.
+            Standard deviation of fresh weights and queries. It suits the published width: with a narrow encoder the
+            speech fades on its way through small weights: about 1 / sqrt(hidden_size) learns faster there.
         query_clock (`"index"` or `"aligned"`, *optional*, defaults to `"index"`):
             Time that a query's sinusoid stands for: `"index"` puts query i at frame i, `"aligned"` at frame
             i * frames / queries, so that the queries spread over the window from the start.

@@ -26,7 +26,7 @@ from ..configuration.saved_folder import checkpoint_name
 from .generation_fastslm import FastSLMGenerationMixin
 from .modeling_hfq_former import HFQFormer
 from .outputs_fastslm import FastSLMAudioOutput, FastSLMCausalLMOutput, FastSLMModelOutput
-from .quantization_fastslm import LanguageModelQuantization
+from .quantization_fastslm import LanguageModelQuantization, take_quantiser
 from .speech_windows import FastSLMSpeechEncoder, encoder_frames, load_speech_encoder, window_blocks
 
 
@@ -262,6 +262,7 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
                 language_model.resize_token_embeddings(len(tokenizer))
             head = language_model.get_output_embeddings()
         settings.setdefault("audio_token_id", language_model.config.vocab_size)
+        settings.setdefault("attn_implementation", {"text_config": language_model.config._attn_implementation})
         config = FastSLMConfig(
             audio_config=AutoConfig.for_model(**encoder.config.to_dict()),
             text_config=language_model.config,
@@ -292,6 +293,7 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
         )
         model.eval()
         model._check_logits_of(language_model)
+        take_quantiser(model, language_model)
         return model
 
     def get_audio_features(self, input_features: torch.Tensor, input_features_mask=None, **kwargs):
