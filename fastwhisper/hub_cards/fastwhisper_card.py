@@ -81,7 +81,10 @@ def _used_settings(askd: dict[str, Any]) -> dict[str, Any]:
 
 def _limits(config: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
     window = window_seconds(config)
-    short = f"Its window is {window} seconds of audio, not 30: engines that take 30 for granted do not run it."
+    short = (
+        f"Its window is {window} seconds of audio, not 30: engines that take 30 for granted do not run it, and beyond "
+        "the first window the segment times of transformers' pipeline are wrong; its word times are right."
+    )
     return [
         error_limit(evaluation),
         *([short] if window != 30 else []),
