@@ -5,23 +5,28 @@
 The language model has the shape of Qwen3-0.6B (`--shape 4b` for Qwen3-4B) and random weights. FLOPs are counted by
 torch's flop counter (attention as if it were not causal) and cache bytes summed over the cache's own tensors, both on
 tensors without memory ("meta"), so that every length can be counted anywhere. Times and peak memory are measured, in
-a process each, for the lengths that `--measure_tokens` allows; all ratios are of one run.
+a process each: with the whole model for prompts of up to `--measure_tokens`; beyond that, up to `--layer_tokens`, with
+one layer and with two, whose difference stands for each of the others. Prompts that both ways measure say how well
+that fits. All ratios are of one run.
 """
 
 import argparse
 import json
-import platform
 import re
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import torch
+import transformers
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, DynamicCache, Qwen3Config
 
+import fastwhisper
 from fastwhisper import FastSLMConfig, FastSLMModel
+from fastwhisper.evaluation.measurement import hardware
 
 TOKENS_PER_SECOND = {"HFQ-Former": 50 / 30, "window Q-Former": 10.0, "frame stacking": 12.5, "average pooling": 25.0}
 LENGTHS = {"30 s": 30, "10 min": 600, "1 h": 3600, "8 h": 8 * 3600}
@@ -75,20 +80,70 @@ def count_speech_side() -> dict[str, int]:
     return {"encoder": encoder, "adapter": adapter, "projector": counter.get_total_flops() - encoder - adapter}
 
 
-def measure(shape: str, tokens: int) -> None:
+def count_encoders() -> list[dict]:
+    """FLOPs of encoding one clip: large-v3's encoder on 30 s always, and students of half its layers."""
+    rows = []
+    for name, layers, true_length in (
+        ("teacher, 32 layers, 30 s", 32, False),
+        ("teacher, 32 layers, true length", 32, True),
+        ("student, 16 layers, 30 s", 16, False),
+        ("student, 16 layers, true length", 16, True),
+    ):
+        config = FastSLMConfig(encoder_true_length=true_length)
+        config.audio_config.encoder_layers = layers
+        with torch.device("meta"):
+            tower = FastSLMModel(config).audio_tower.eval()
+        for seconds in (3, 10, 30):
+            counter = FlopCounterMode(display=False)
+            with counter, torch.inference_mode():
+                tower(torch.zeros(1, 128, 100 * seconds if true_length else 3000, device="meta"))
+            rows.append({"encoder": name, "clip_seconds": seconds, "flops": counter.get_total_flops()})
+    return rows
+
+
+def measure(shape: str, tokens: int, layers: int | None, threads: int) -> None:
     """Run in a process of its own: print seconds to the first token and peak bytes above the idle model."""
+    torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = AutoModelForCausalLM.from_config(language_model_config(shape), dtype=dtype).eval().to(device)
+    config = language_model_config(shape)
+    config.num_hidden_layers = layers or config.num_hidden_layers
+    config.layer_types = config.layer_types[: config.num_hidden_layers]
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval().to(device)
     prefill(model, 1, device)
     peak_before = reset_peak(device)
-    start = time.perf_counter()
-    prefill(model, tokens, device)
-    if device == "cuda":
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
+    seconds = []
+    for _ in range(max(1, min(3, 3000 // tokens))):
+        start = time.perf_counter()
+        prefill(model, tokens, device)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
     peak = peak_memory(device) - peak_before
-    print(json.dumps({"first_token_seconds": seconds, "peak_bytes": peak, "device": device}))
+    print(json.dumps({"first_token_seconds": statistics.median(seconds), "peak_bytes": peak}))
+
+
+def measured(args: argparse.Namespace, tokens: int, layers: int | None = None) -> dict:
+    """`measure` in a process of its own."""
+    command = [
+        sys.executable,
+        __file__,
+        "--shape",
+        args.shape,
+        "--threads",
+        str(args.threads),
+        "--worker",
+        str(tokens),
+    ]
+    command += ["--layers", str(layers)] if layers else []
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def measured_by_layers(args: argparse.Namespace, tokens: int) -> dict:
+    """Figures of the whole model from those of one layer and of two."""
+    one, two = measured(args, tokens, 1), measured(args, tokens, 2)
+    layers = SHAPES[args.shape]["num_hidden_layers"]
+    return {f"{name}_by_layers": one[name] + (layers - 1) * (two[name] - one[name]) for name in one}
 
 
 def reset_peak(device: str) -> int:
@@ -109,15 +164,22 @@ def peak_memory(device: str) -> int:
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """Tokens, FLOPs and cache of the four rates over the length of the audio."""
+    """Tokens, FLOPs, cache and time to the first token of the four rates over the length of the audio."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    panels = (("tokens", "speech tokens"), ("prefill_flops", "prefill FLOPs"), ("cache_bytes", "KV cache (bytes)"))
-    for axes, (key, label) in zip(figure.subplots(1, 3), panels, strict=True):
-        for name in TOKENS_PER_SECOND:
-            chosen = [row for row in rows if row["adapter"] == name]
-            axes.loglog([row["seconds"] / 60 for row in chosen], [row[key] for row in chosen], "o-", label=name)
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    panels = {
+        "speech tokens": lambda row: row["tokens"],
+        "prefill FLOPs": lambda row: row["prefill_flops"],
+        "KV cache (GB)": lambda row: row["cache_bytes"] / 1e9,
+        "seconds to the first token": lambda row: row.get(
+            "first_token_seconds", row.get("first_token_seconds_by_layers")
+        ),
+    }
+    for axes, (label, value) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+        for name, rate in TOKENS_PER_SECOND.items():
+            points = [(row["seconds"] / 60, value(row)) for row in rows if row["adapter"] == name and value(row)]
+            axes.loglog(*zip(*points, strict=True), "o-", label=f"{name}, {rate:.3g} tokens/s")
         axes.set(xlabel="minutes of audio", ylabel=label)
         axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
@@ -128,11 +190,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="0.6b")
     parser.add_argument("--output", default="benchmarks/results")
-    parser.add_argument("--measure_tokens", type=int, default=800, help="most speech tokens of a timed prompt")
+    parser.add_argument("--measure_tokens", type=int, default=1000, help="most speech tokens timed in the whole model")
+    parser.add_argument("--layer_tokens", type=int, default=50_000, help="most speech tokens timed in single layers")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--layers", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker is not None:
-        measure(args.shape, args.worker)
+        measure(args.shape, args.worker, args.layers, args.threads)
         return
     config, rows = language_model_config(args.shape), []
     for length, seconds in LENGTHS.items():
@@ -142,15 +207,23 @@ def main() -> None:
             row = {"audio": length, "seconds": seconds, "adapter": name, "tokens": tokens}
             row |= {"prefill_flops": flops, "cache_bytes": cache}
             if tokens <= args.measure_tokens:
-                command = [sys.executable, __file__, "--shape", args.shape, "--worker", str(tokens)]
-                row |= json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+                row |= measured(args, tokens)
+            if args.measure_tokens // 2 <= tokens <= args.layer_tokens:
+                row |= measured_by_layers(args, tokens)
             rows.append(row)
             print(row, flush=True)
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
     report = {
-        "shape": args.shape, "machine": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
-        "torch": torch.__version__, "speech_side_flops_per_minute": count_speech_side(), "rows": rows,
+        "command": " ".join(sys.argv),
+        "settings": {name: value for name, value in vars(args).items() if name not in ("worker", "layers")},
+        "hardware": hardware(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "fastwhisper": fastwhisper.__version__,
+        },
+        "speech_side_flops_per_minute": count_speech_side(), "encoders": count_encoders(), "rows": rows,
     }  # fmt: skip
     (output / f"fastslm_cost_{args.shape}.json").write_text(json.dumps(report, indent=1) + "\n")
     plot(rows, output / f"fastslm_cost_{args.shape}.png")

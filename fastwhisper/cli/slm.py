@@ -41,6 +41,10 @@ class InitArguments:
     tokens_follow_length: bool = field(default=False, metadata={"help": "tokens in proportion to the audio's length"})
     mask_padding: bool = field(default=False, metadata={"help": "leave padding out of every attention"})
     window_overlap: float = field(default=0.0, metadata={"help": "seconds that neighbouring windows share"})
+    window_times: bool = field(default=False, metadata={"help": "write each window's start into the prompt"})
+    encoder_true_length: bool = field(
+        default=False, metadata={"help": "give the encoder audio without padding; for encoders trained so"}
+    )
     seed: int = field(default=0, metadata={"help": "of the fresh adapter"})
 
 
@@ -116,8 +120,10 @@ def init(arguments: InitArguments) -> None:
         },
         tokenizer=tokenizer,
         window_overlap=arguments.window_overlap,
+        encoder_true_length=arguments.encoder_true_length,
     )
-    export_folder(model, FastSLMProcessor.from_parts(extractor, tokenizer, model.config), arguments.output)
+    settings = {"window_times": arguments.window_times}
+    export_folder(model, FastSLMProcessor.from_parts(extractor, tokenizer, model.config, **settings), arguments.output)
     write_card(arguments.output)
     rate = model.config.qformer_config.num_queries / (model.config.window_seconds - model.config.window_overlap)
     sizes = {name: _millions(part) for name, part in model.model.named_children()}

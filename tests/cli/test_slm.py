@@ -59,12 +59,14 @@ def test_init_builds_from_parts(tmp_path, capsys):
     processor.tokenizer.save_pretrained(tmp_path / "llm")
     arguments = ["slm", "init", "--encoder", str(tmp_path / "encoder"), "--language_model", str(tmp_path / "llm")]
     arguments += ["--output", str(tmp_path / "out"), "--num_queries", "4", "--stage_queries", "3", "3"]
-    arguments += ["--tokens_follow_length", "--rates", "2", "4"]
+    arguments += ["--tokens_follow_length", "--rates", "2", "4", "--window_times", "--encoder_true_length"]
     assert main(arguments) == 0
     assert "4.00 speech tokens a second" in capsys.readouterr().out
     model = FastSLMForCausalLM.from_pretrained(tmp_path / "out")
     assert model.config.qformer_config.stage_queries == [3, 3]
-    assert FastSLMProcessor.from_pretrained(tmp_path / "out").tokens_follow_length
+    assert model.config.encoder_true_length
+    processor = FastSLMProcessor.from_pretrained(tmp_path / "out")
+    assert processor.tokens_follow_length and processor.window_times
     assert main(["slm", "transcribe", str(write_tone(tmp_path / "a.wav", 0.7)), "--model", str(tmp_path / "out")]) == 0
     capsys.readouterr()
     assert main(arguments) == 2
