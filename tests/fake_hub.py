@@ -147,7 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
             names = [{"rfilename": name} for name in files]
             return self._json({"id": repo, "modelId": repo, "sha": oid, "private": False, "siblings": names})
         if route == "tree":
-            return self._json([self._entry(name, content) for name, content in files.items()])
+            place = "".join(f"{part}/" for part in rest[2:])
+            entries = [self._entry(name, content) for name, content in files.items() if name.startswith(place)]
+            if place and not entries:
+                return self._json({"error": "no such folder"}, 404, {"X-Error-Code": "EntryNotFound"})
+            return self._json(entries)
         if route == "preupload":
             return self._json({"files": [self._mode(row, files) for row in json.loads(body)["files"]]})
         if route == "commit":

@@ -4,15 +4,18 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from fastwhisper.errors import InputError
+from fastwhisper.hub_cards.export import export_folder
 from fastwhisper.hub_cards.push import stage
 
 from ..fake_hub import running_hub
 from ..hub_folders import WITHOUT_PACKAGE, python_answer, save_student
+from ..modeling.fastslm_parts import tiny_pair
 
 TOKEN = "hf_" + "aB3" * 12
 ARRIVES = {
@@ -64,6 +67,7 @@ for status in (403, 500):
 fail("/commit/", 1)
 push("dropped", folder, "tester/dropped")
 push("dropped, again", folder, "tester/dropped")
+push("speech", sys.argv[2], "tester/speech")
 push("no name", folder, "a/b/c")
 push("no folder", folder + "-missing", "tester/student")
 push("one word", folder)
@@ -76,9 +80,9 @@ print(json.dumps(answers))
 LOAD = (
     WITHOUT_PACKAGE
     + """
-import json, torch
+import json, numpy, torch
 from huggingface_hub import ModelCard
-from transformers import AutoModel, AutoModelForSpeechSeq2Seq, AutoProcessor
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSpeechSeq2Seq, AutoProcessor
 
 answers = {}
 
@@ -93,6 +97,10 @@ look("trusted", "tester/student", trust_remote_code=True)
 look("AutoModel", "tester/student", AutoModel, trust_remote_code=True)
 look("pinned", "tester/student", trust_remote_code=True, revision=commit)
 look("direct", "tester/direct", trust_remote_code=True)
+speech = AutoModelForCausalLM.from_pretrained("tester/speech", trust_remote_code=True).eval()
+listener = AutoProcessor.from_pretrained("tester/speech", trust_remote_code=True)
+request = listener.apply_transcription_request(numpy.sin(numpy.arange(40_000) * 0.05).astype(numpy.float32))
+answers["speech"] = [type(speech).__name__, type(listener).__name__, speech(**request).logits[0, -1, :8].tolist()]
 answers["processor"] = type(AutoProcessor.from_pretrained("tester/student")).__name__
 answers["library"] = ModelCard.load("tester/student").data.library_name
 print(json.dumps(answers))
@@ -129,10 +137,20 @@ def content(folder):
 
 
 @pytest.fixture(scope="module")
-def pushed(hub, folder, content, tmp_path_factory):
+def speech_pair():
+    return tiny_pair()
+
+
+@pytest.fixture(scope="module")
+def speech_folder(tmp_path_factory, speech_pair):
+    return export_folder(*speech_pair, tmp_path_factory.mktemp("push") / "speech")
+
+
+@pytest.fixture(scope="module")
+def pushed(hub, folder, content, speech_folder, tmp_path_factory):
     """What each call of `fastwhisper push` said."""
     environment = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
-    return python_answer(PUSH, tmp_path_factory.mktemp("client"), folder, **environment)
+    return python_answer(PUSH, tmp_path_factory.mktemp("client"), folder, speech_folder, **environment)
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +236,15 @@ def test_it_loads_from_the_hub_with_and_without_our_code(loaded):
         torch.testing.assert_close(loaded[name][2], loaded["plain"][2], rtol=0, atol=0)
     assert loaded["processor"] == "WhisperProcessor"
     assert loaded["library"] == "transformers"
+
+
+def test_a_fastslm_is_pushed_with_its_card_and_loads(hub, pushed, loaded, speech_pair):
+    assert pushed["speech"]["code"] == 0, pushed["speech"]["error"]
+    assert b"tester/speech is a FastSLM" in hub.files("tester/speech")["README.md"]
+    model, processor = speech_pair
+    request = processor.apply_transcription_request(np.sin(np.arange(40_000) * 0.05).astype(np.float32))
+    assert loaded["speech"][:2] == ["FastSLMForCausalLM", "FastSLMProcessor"]
+    torch.testing.assert_close(loaded["speech"][2], model(**request).logits[0, -1, :8].tolist(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
