@@ -1,16 +1,29 @@
-"""An interpreter in which of all that is installed only some packages and what they depend on can be imported."""
+"""Interpreters in which this package cannot be imported: here with all but some packages hidden, and others.
 
+`FASTWHISPER_PYTHONS` may name interpreters of other environments, such as those with the lowest and the newest
+transformers, separated as in PATH.
+"""
+
+import os
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from .hub_folders import python_answer
 
 RUN_FILE = """
 import runpy, sys
 sys.modules.update(dict.fromkeys({blocked!r}))
 runpy.run_path({path!r}, run_name="__main__")
 """
+OTHERS = [path for path in os.environ.get("FASTWHISPER_PYTHONS", "").split(os.pathsep) if path]
+NO_OTHERS = pytest.param(None, marks=pytest.mark.skip(reason="FASTWHISPER_PYTHONS names no other interpreter"))
+# Parameters of a test: "" for this interpreter with everything else hidden, and the others.
+INTERPRETERS = ["", *(OTHERS or [NO_OTHERS])]
 
 
 def with_dependencies(*packages: str) -> set[str]:
@@ -40,3 +53,11 @@ def blocked_modules(*packages: str) -> list[str]:
 def script_with_only(path: Path, *packages: str) -> str:
     """A script that runs the file `path` where nothing but `packages` and what they need can be imported."""
     return RUN_FILE.format(blocked=blocked_modules(*packages), path=str(path))
+
+
+def answer_elsewhere(interpreter: str, path: Path, folder: Path, *arguments: object, **environment: str) -> Any:
+    """What the program `path` prints last in one of `INTERPRETERS`, as JSON."""
+    if interpreter:
+        script = RUN_FILE.format(blocked=[], path=str(path))
+        return python_answer(script, folder, *arguments, executable=interpreter, **environment)
+    return python_answer(script_with_only(path, "transformers", "torch"), folder, *arguments, **environment)

@@ -1,33 +1,22 @@
-"""The folder that `fastwhisper demo` writes, where this package is not: with transformers and torch alone.
+"""The folder that `fastwhisper demo` writes, where this package is not: with transformers and torch alone."""
 
-`FASTWHISPER_PYTHONS` may name interpreters of other environments, such as those with the lowest and the newest
-transformers, separated as in PATH: the same programs then run there, too.
-"""
-
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from .bare_environment import script_with_only
+from .bare_environment import INTERPRETERS, answer_elsewhere, script_with_only
 from .hub_folders import python_answer
 
 HERE = Path(__file__).parent
-OTHERS = [path for path in os.environ.get("FASTWHISPER_PYTHONS", "").split(os.pathsep) if path]
-NO_OTHERS = pytest.param(None, marks=pytest.mark.skip(reason="FASTWHISPER_PYTHONS names no other interpreter"))
-RUN_FILE = "import runpy; runpy.run_path({path!r}, run_name='__main__')"
 
 
-@pytest.fixture(scope="module", params=["", *(OTHERS or [NO_OTHERS])])
+@pytest.fixture(scope="module", params=INTERPRETERS)
 def answers(request, demo_folder, tmp_path_factory):
-    """What `hub_reader.py` answered: here, with the rest of what is installed hidden, or in another environment."""
-    path, folder = HERE / "hub_reader.py", demo_folder / "demo"
+    """What `hub_reader.py` answered."""
+    folder = demo_folder / "demo"
     arguments = (folder / "student", folder / "teacher", folder / "recording.wav")
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    if request.param:
-        return python_answer(RUN_FILE.format(path=str(path)), elsewhere, *arguments, executable=request.param)
-    return python_answer(script_with_only(path, "transformers", "torch"), elsewhere, *arguments)
+    return answer_elsewhere(request.param, HERE / "hub_reader.py", tmp_path_factory.mktemp("elsewhere"), *arguments)
 
 
 def test_every_way_of_loading_gives_the_same_logits(answers):

@@ -40,6 +40,12 @@ class FastSLMProcessorKwargs(ProcessingKwargs, total=False):
 
     audio_kwargs: FastSLMAudioKwargs  # type: ignore[misc]
 
+    # Before transformers 5.23 the defaults are looked for here alone, from then on also here.
+    _defaults = {  # type: ignore[misc]
+        "text_kwargs": {"padding": True, "padding_side": "left", "return_tensors": "pt"},
+        "audio_kwargs": {"sampling_rate": 16_000, "return_tensors": "pt"},
+    }
+
 
 class FastSLMProcessor(ProcessorMixin):
     r"""Turns chats, texts and audio into the inputs of [`FastSLMForCausalLM`].
@@ -63,8 +69,6 @@ class FastSLMProcessor(ProcessorMixin):
     """
 
     valid_processor_kwargs = FastSLMProcessorKwargs  # type: ignore[assignment]
-    text_kwargs = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
-    audio_kwargs = {"sampling_rate": 16_000, "return_tensors": "pt"}
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,35 +24,10 @@ from transformers import (
 from fastwhisper import FastSLMConfig, FastSLMForCausalLM, FastSLMModel, FastSLMProcessor
 from fastwhisper.hub_cards.remote_code import FAMILIES, PACKAGE, flattened_sources
 
-from ..hub_folders import WITHOUT_PACKAGE, python_answer
+from ..bare_environment import INTERPRETERS, answer_elsewhere
 from .fastslm_parts import ADAPTER, tiny_encoder, tiny_language_model, tiny_pair
 
-REMOTE = (
-    WITHOUT_PACKAGE
-    + """
-import json, os, sys
-import numpy as np, torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoProcessor
-torch.set_num_threads(1)
-options = dict(trust_remote_code=True)
-answers = {}
-for name, folder in (("checkpoint", sys.argv[1]), ("again", "again"), ("twice", "twice")):
-    said = answers[name] = {"saved": sorted(os.listdir(folder))}
-    processor = AutoProcessor.from_pretrained(folder, **options)
-    request = processor.apply_transcription_request(np.sin(np.arange(40_000) * 0.05).astype(np.float32))
-    for auto in (AutoModelForCausalLM, AutoModelForMultimodalLM):
-        model = auto.from_pretrained(folder, **options)
-        assert model.lm_head.weight is model.get_input_embeddings().weight or not model.config.tie_word_embeddings
-        said[auto.__name__] = model.generate(**request, max_new_tokens=5)[0].tolist()
-    body = AutoModel.from_pretrained(folder, **options)
-    said["AutoModel"] = [type(body).__name__, float(body(**request).last_hidden_state.detach().abs().sum())]
-    said["classes"] = [type(part).__module__.split(".")[0] for part in (model, model.config, processor)]
-    said["AutoConfig"] = AutoConfig.from_pretrained(folder, **options).model_type
-    for part in (model, processor):
-        part.save_pretrained({"checkpoint": "again"}.get(name, "twice"))
-print(json.dumps(answers))
-"""
-)
+READER = Path(__file__).parent / "fastslm_reader.py"
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +89,10 @@ def checkpoint(tmp_path_factory):
     return output / "checkpoint-1"
 
 
-@pytest.fixture(scope="module")
-def answers(tmp_path_factory, checkpoint):
+@pytest.fixture(scope="module", params=INTERPRETERS)
+def answers(request, tmp_path_factory, checkpoint):
     """What a fresh interpreter without this package sees, at first, and after saving what it loaded."""
-    return python_answer(REMOTE, tmp_path_factory.mktemp("elsewhere"), checkpoint)
+    return answer_elsewhere(request.param, READER, tmp_path_factory.mktemp("elsewhere"), checkpoint)
 
 
 @pytest.mark.parametrize("name", ["checkpoint", "again", "twice"])
