@@ -215,7 +215,7 @@ def main() -> None:
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
     report = {
-        "command": " ".join(sys.argv),
+        "command": " ".join(["python", *sys.argv]),
         "settings": {name: value for name, value in vars(args).items() if name not in ("worker", "layers")},
         "hardware": hardware(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "versions": {

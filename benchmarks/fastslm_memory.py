@@ -3,8 +3,9 @@
     python benchmarks/fastslm_memory.py --output benchmarks/results
 
 Each length runs in a process of its own that makes its windows as it needs them, as `fastwhisper slm transcribe` reads
-them from a file; the number is the process's peak resident memory above that of the idle model. "All at once" gives
-the encoder all windows in one batch, as the published code does.
+them from a file; the number is the process's peak resident memory above that of the idle model, of which the speech
+tokens that are kept for the language model have their part. "All at once" gives the encoder all windows in one batch,
+as the published code does.
 """
 
 import argparse
@@ -16,9 +17,13 @@ import time
 from pathlib import Path
 
 import torch
+import transformers
 
+import fastwhisper
 from fastwhisper import FastSLMConfig, FastSLMModel
+from fastwhisper.evaluation.measurement import hardware
 
+THREADS = 1
 LENGTHS = {"1 min": 2, "10 min": 20, "1 h": 120, "8 h": 960}
 
 
@@ -38,7 +43,7 @@ def small_model(block: int) -> FastSLMModel:
 @torch.inference_mode()
 def measure(windows: int, block: int) -> None:
     """Print peak bytes above the idle model, and seconds."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     model = small_model(block)
     model.get_audio_features(torch.zeros(1, 80, 3000))
     idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -46,9 +51,11 @@ def measure(windows: int, block: int) -> None:
     for first in range(0, windows, block):
         size = min(block, windows - first)
         tokens.append(model.get_audio_features(torch.randn(size, 80, 3000)).pooler_output)
-    count = len(torch.cat(tokens))
+    joined = torch.cat(tokens)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - idle
-    print(json.dumps({"peak_bytes": peak, "seconds": time.perf_counter() - start, "speech_tokens": count}))
+    measured = {"peak_bytes": peak, "seconds": time.perf_counter() - start, "speech_tokens": len(joined)}
+    # The tokens of the blocks, and all of them joined.
+    print(json.dumps({**measured, "tokens_bytes": 2 * joined.numel() * joined.element_size()}))
 
 
 def plot(rows: list[dict], path: Path) -> None:
@@ -58,9 +65,11 @@ def plot(rows: list[dict], path: Path) -> None:
     axes = figure.subplots()
     for way in dict.fromkeys(row["way"] for row in rows):
         chosen = [row for row in rows if row["way"] == way]
-        axes.loglog(
-            [row["windows"] / 2 for row in chosen], [row["peak_bytes"] / 2**20 for row in chosen], "o-", label=way
-        )
+        minutes = [row["windows"] / 2 for row in chosen]
+        axes.loglog(minutes, [row["peak_bytes"] / 2**20 for row in chosen], "o-", label=way)
+        if way != "all at once":
+            kept = [(row["peak_bytes"] - row["tokens_bytes"]) / 2**20 for row in chosen]
+            axes.loglog(minutes, kept, "o--", label=f"{way}, without the speech tokens")
     axes.set(xlabel="minutes of audio", ylabel="peak memory above the idle model (MiB)")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -88,7 +97,18 @@ def main() -> None:
                 print(rows[-1], flush=True)
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "fastslm_memory.json").write_text(json.dumps(rows, indent=1) + "\n")
+    report = {
+        "command": " ".join(["python", *sys.argv]),
+        "settings": {"block": args.block, "at_once": args.at_once, "threads": THREADS},
+        "hardware": hardware(torch.device("cpu")),
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "fastwhisper": fastwhisper.__version__,
+        },
+        "rows": rows,
+    }
+    (output / "fastslm_memory.json").write_text(json.dumps(report, indent=1) + "\n")
     plot(rows, output / "fastslm_memory.png")
 
 

@@ -55,9 +55,9 @@ def script_with_only(path: Path, *packages: str) -> str:
     return RUN_FILE.format(blocked=blocked_modules(*packages), path=str(path))
 
 
-def answer_elsewhere(interpreter: str, path: Path, folder: Path, *arguments: object, **environment: str) -> Any:
+def answer_elsewhere(interpreter: str, path: Path, folder: Path, *arguments: object) -> Any:
     """What the program `path` prints last in one of `INTERPRETERS`, as JSON."""
     if interpreter:
         script = RUN_FILE.format(blocked=[], path=str(path))
-        return python_answer(script, folder, *arguments, executable=interpreter, **environment)
-    return python_answer(script_with_only(path, "transformers", "torch"), folder, *arguments, **environment)
+        return python_answer(script, folder, *arguments, executable=interpreter)
+    return python_answer(script_with_only(path, "transformers", "torch"), folder, *arguments)

@@ -32,6 +32,11 @@ class FakeHub:
     requests: list[str] = field(default_factory=list)
     failure: Failure | None = None
 
+    def environment(self, token: str = "") -> dict[str, str]:
+        """Variables of a process that takes this for the Hub; they count from its start on."""
+        settings = {"HF_ENDPOINT": self.address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        return {**settings, "HF_TOKEN": token} if token else settings
+
     def history(self, repo: str, branch: str = "main") -> list[str]:
         """Commits of a branch, oldest first."""
         return self.branches[repo][branch]

@@ -17,6 +17,8 @@ from fastwhisper.data.demo_tokenizer import build_demo_tokenizer
 
 from ..data.sounds import write_nan, write_noise_bytes, write_speech_folder
 from ..evaluation.recordings import noise, save_checkpoint
+from ..fake_hub import Failure, running_hub
+from ..hub_folders import run_python
 from ..tiny_models import tiny_whisper
 from .conftest import SENTENCES
 
@@ -64,6 +66,23 @@ def test_recipe_with_evaluation_to_a_folder_that_loads(whisper_folder, tmp_path,
     its = WhisperForConditionalGeneration.from_pretrained(whisper_folder).model
     assert torch.equal(student.model.encoder.conv1.weight, its.encoder.conv1.weight)
     assert not torch.equal(student.model.decoder.layers[0].fc1.weight, its.decoder.layers[0].fc1.weight)
+
+
+def test_pushed_is_the_merged_student_and_a_refusal_comes_before_the_training(words, tmp_path_factory, tmp_path):
+    script = "import sys; from fastwhisper.cli.main import main; sys.exit(main(['distill', *sys.argv[1:]]))"
+    flags = ["--push_to_hub", "true", "--hub_model_id", "tester/distilled", "--lora_rank", "2"]
+    home = tmp_path_factory.mktemp("home")
+    with running_hub() as hub:
+        hub.failure = Failure("/api/repos/create", 1, 401)
+        refused = run_python(script, home, *words, *flags, **hub.environment("hf_x"))
+        done = run_python(script, home, *words, *flags, **hub.environment("hf_x"))
+    assert refused.returncode == 2 and "hf auth login" in refused.stderr and "Traceback" not in refused.stderr
+    assert done.returncode == 0, done.stderr
+    (_, commit) = hub.history("tester/distilled")
+    assert done.stdout.splitlines()[-1].endswith(commit)
+    files = hub.files("tester/distilled")
+    assert files["model.safetensors"] == (tmp_path / "out" / "model.safetensors").read_bytes()
+    assert {"README.md", "modeling_fastwhisper.py"} <= set(files) and "adapter_config.json" not in files
 
 
 def test_evaluation_data_is_measured_every_epoch_by_default(whisper_folder, speech_folder, tmp_path):

@@ -147,8 +147,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def answers(hub, folder, tmp_path_factory, demo_tokenizer):
     student = save_student(tmp_path_factory.mktemp("trained") / "student", demo_tokenizer)
-    environment = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
-    return python_answer(TRAIN, folder, student, TOKEN, **environment)
+    return python_answer(TRAIN, folder, student, TOKEN, **hub.environment(TOKEN))
 
 
 def metadata(hub, repo):
@@ -234,9 +233,8 @@ def test_after_a_failure_a_second_try_succeeds_and_nothing_is_left_over(hub, ans
 
 
 def test_every_revision_loads_without_this_package(hub, answers, tmp_path):
-    environment = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
     first = hub.history("tester/run")[1]
-    loaded = python_answer(LOAD, tmp_path, first, **environment)
+    loaded = python_answer(LOAD, tmp_path, first, **hub.environment())
     for revision in ("main", first):
         plain, trusted = loaded[f"{revision} False"], loaded[f"{revision} True"]
         assert (plain[0], trusted[0]) == ("WhisperForConditionalGeneration", "FastWhisperForConditionalGeneration")

@@ -149,16 +149,14 @@ def speech_folder(tmp_path_factory, speech_pair):
 @pytest.fixture(scope="module")
 def pushed(hub, folder, content, speech_folder, tmp_path_factory):
     """What each call of `fastwhisper push` said."""
-    environment = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
-    return python_answer(PUSH, tmp_path_factory.mktemp("client"), folder, speech_folder, **environment)
+    return python_answer(PUSH, tmp_path_factory.mktemp("client"), folder, speech_folder, **hub.environment(TOKEN))
 
 
 @pytest.fixture(scope="module")
 def loaded(hub, pushed, tmp_path_factory):
     """What a machine without this package gets from the Hub."""
-    environment = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
     commit = hub.history("tester/student")[1]
-    return python_answer(LOAD, tmp_path_factory.mktemp("reader"), commit, **environment)
+    return python_answer(LOAD, tmp_path_factory.mktemp("reader"), commit, **hub.environment())
 
 
 def test_a_push_is_one_complete_commit(hub, pushed):
