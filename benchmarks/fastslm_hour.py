@@ -26,6 +26,7 @@ import fastwhisper
 from fastwhisper.data.audio import SAMPLING_RATE, load_audio
 from fastwhisper.data.folders import list_audio
 from fastwhisper.evaluation.measurement import hardware
+from fastwhisper.hub_cards.facts import make_public
 
 LENGTHS = {"1 min": 60, "10 min": 600, "1 h": 3600}
 
@@ -47,13 +48,14 @@ def join(folders: list[str], seconds: int, path: Path) -> int:
     raise SystemExit(f"{', '.join(folders)} have {missing / SAMPLING_RATE:.0f} s too little for {seconds} s of speech")
 
 
-def transcribe(path: Path, model: str, threads: int) -> dict:
+def transcribe(path: Path, model: str, span_windows: int, threads: int) -> dict:
     """Seconds, peak resident bytes and characters of text of the command."""
     command = [sys.executable, "-m", "fastwhisper", "slm", "transcribe", str(path), "--model", model]
+    command += ["--long_form", "stitch", "--span_windows", str(span_windows)]
     start, peak = time.perf_counter(), 0
     with (path.parent / "said.txt").open("w+") as said:
         running = psutil.Popen(
-            [*command, "--long_form", "stitch"],
+            command,
             stdout=said,
             env={**psutil.Process().environ(), "OMP_NUM_THREADS": str(threads)},
         )
@@ -75,6 +77,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="folder of a FastSLM")
     parser.add_argument("--data", nargs="+", required=True, help="folders with recordings")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--span_windows", type=int, default=1, help="windows that are answered at once")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     rows = []
@@ -83,13 +86,17 @@ def main() -> None:
             path = Path(folder, "speech.flac")
             recordings = join(args.data, seconds, path)
             row = {"audio": length, "audio_seconds": seconds, "recordings": recordings}
-            rows.append({**row, **transcribe(path, args.model, args.threads)})
+            rows.append({**row, **transcribe(path, args.model, args.span_windows, args.threads)})
             print(rows[-1], flush=True)
     report = {
-        "command": " ".join(["python", *sys.argv]).replace(str(Path.home()), "~"),
-        "settings": {"model": Path(args.model).name, "data": [Path(folder).name for folder in args.data]},
+        "command": make_public(" ".join(["python", *sys.argv])),
+        "settings": {
+            "model": Path(args.model).name,
+            "data": [Path(folder).name for folder in args.data],
+            "span_windows": args.span_windows,
+            "threads": args.threads,
+        },
         "hardware": hardware(torch.device("cpu")),
-        "threads": args.threads,
         "versions": {
             "torch": torch.__version__,
             "transformers": transformers.__version__,

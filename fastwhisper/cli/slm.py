@@ -62,6 +62,9 @@ class HearArguments:
         default=False,
         metadata={"help": "write each window's start, such as [00:30], into the prompt; as saved otherwise"},
     )
+    span_windows: int | None = field(
+        default=None, metadata={"help": "windows of a span with --long_form; as many as the context allows otherwise"}
+    )
     device: str | None = field(default=None, metadata={"help": "cpu or cuda; CUDA where there is one"})
     dtype: str | None = field(default=None, metadata={"help": "float32, float16 or bfloat16; as saved otherwise"})
 
@@ -308,7 +311,7 @@ def _answer(
     inputs = processor.tokenizer(prompt, add_special_tokens=False, return_tensors="pt").to(model.device)
     settings = {
         name: value
-        for name in ("tokens_per_window", "max_new_tokens", "long_form")
+        for name in ("tokens_per_window", "max_new_tokens", "long_form", "span_windows")
         if (value := getattr(arguments, name)) is not None
     }
     outputs = model.generate(

@@ -29,7 +29,8 @@ class HubTrainerMixin(Trainer):
     are never uploaded.
 
     Raises:
-        ValueError: for a `hub_strategy` that uploads optimiser states.
+        InputError: for a `hub_strategy` that uploads optimiser states.
+        PushError: where the Hub refuses the repository, or cannot be reached.
     """
 
     hub_model_id: Any
@@ -39,12 +40,12 @@ class HubTrainerMixin(Trainer):
         """As `Trainer.init_hf_repo`.
 
         Raises:
-            ValueError: for a `hub_strategy` that uploads optimiser states.
+            InputError: for a `hub_strategy` that uploads optimiser states.
             PushError: where the Hub refuses or cannot be reached.
         """
         strategy = HubStrategy(self.args.hub_strategy)
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-            raise ValueError(
+            raise InputError(
                 f"hub_strategy={strategy.value!r} would upload optimiser states: choose 'every_save' "
                 "or 'end', and resume from the checkpoints on this machine"
             )

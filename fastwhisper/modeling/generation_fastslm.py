@@ -113,6 +113,8 @@ class FastSLMGenerationMixin(StitchedGenerationMixin, GenerationMixin):
             )
         if long_form not in (None, "stitch"):
             raise ValueError(f"long_form={long_form!r} is unknown; it is None or 'stitch'")
+        if span_windows is not None and (long_form is None or span_windows < 1):
+            raise ValueError(f"span_windows={span_windows} must be at least 1, and needs long_form='stitch'")
         audio = self._encode_audio(inputs, window_progress, kwargs)
         if audio and long_form == "stitch":
             return self._generate_stitched(

@@ -189,6 +189,26 @@ def test_window_times_are_those_of_the_processor(extra, folder, tmp_path, capsys
     assert capsys.readouterr().out.strip() == timed
 
 
+def test_spans_of_a_window(folder, tmp_path, capsys):
+    path = str(write_tone(tmp_path / "a.wav", 2.6))
+    arguments = ["slm", "transcribe", path, "--model", str(folder), "--span_windows", "1"]
+    assert main([*arguments, "--long_form", "stitch", "--max_new_tokens", "4"]) == 0
+    said = capsys.readouterr().out.strip()
+    model, processor = FastSLMForCausalLM.from_pretrained(folder), FastSLMProcessor.from_pretrained(folder)
+    samples, _ = soundfile.read(path, dtype="float32")
+    texts = []
+    for window in processor.cut_windows(samples):
+        request = processor.apply_transcription_request(window)
+        ids = model.generate(**request, max_new_tokens=4)[0, request["input_ids"].shape[1] :]
+        texts.append(processor.tokenizer.decode(ids, skip_special_tokens=True))
+    assert (
+        said
+        == processor.tokenizer.decode(processor.tokenizer.encode(" ", add_special_tokens=False)).join(texts).strip()
+    )
+    assert main(arguments) == 2
+    assert "needs long_form='stitch'" in only_error(capsys)
+
+
 def test_bad_input_is_one_line(folder, tmp_path, capsys):
     (tmp_path / "noise.wav").write_bytes(b"noise")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 16_000)

@@ -216,7 +216,7 @@ def test_an_adapter_of_a_folder_on_this_machine_is_not_pushed_and_stops_no_train
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("checkpoint", "ValueError: hub_strategy='checkpoint' would upload optimiser states"),
+        ("checkpoint", "InputError: hub_strategy='checkpoint' would upload optimiser states"),
         ("401", "PushError: the Hub knows no valid token for tester/d (401)"),
         ("dropped", "PushError: the connection to http://127.0.0.1"),
         ("500", "PushError: the Hub failed (500)"),
