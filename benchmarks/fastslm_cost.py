@@ -6,8 +6,8 @@ The language model has the shape of Qwen3-0.6B (`--shape 4b` for Qwen3-4B) and r
 torch's flop counter (attention as if it were not causal) and cache bytes summed over the cache's own tensors, both on
 tensors without memory ("meta"), so that every length can be counted anywhere. Times and peak memory are measured, in
 a process each: with the whole model for prompts of up to `--measure_tokens`; beyond that, up to `--layer_tokens`, with
-one layer and with two, whose difference stands for each of the others. Prompts that both ways measure say how well
-that fits. All ratios are of one run.
+one layer and with two, whose difference in time stands for each of the others (the memory is that of one layer, and
+the counted cache of the others). Prompts that both ways measure say how well that fits. All ratios are of one run.
 """
 
 import argparse
@@ -101,49 +101,55 @@ def count_encoders() -> list[dict]:
     return rows
 
 
-def measure(shape: str, tokens: int, layers: int | None, threads: int) -> None:
-    """Run in a process of its own: print seconds to the first token and peak bytes above the idle model."""
+def measure(shape: str, tokens: int, layers: list[int], threads: int) -> None:
+    """Run in a process of its own: print seconds to the first token and peak bytes above the idle model, by layers."""
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     config = language_model_config(shape)
-    config.num_hidden_layers = layers or config.num_hidden_layers
-    config.layer_types = config.layer_types[: config.num_hidden_layers]
+    config.num_hidden_layers = max(layers)
+    config.layer_types = config.layer_types[: max(layers)]
     model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval().to(device)
+    every = model.model.layers
     prefill(model, 1, device)
-    peak_before = reset_peak(device)
-    seconds = []
-    for _ in range(max(1, min(3, 3000 // tokens))):
-        start = time.perf_counter()
-        prefill(model, tokens, device)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    peak = peak_memory(device) - peak_before
-    print(json.dumps({"first_token_seconds": statistics.median(seconds), "peak_bytes": peak}))
+    seconds: dict[int, list[float]] = {count: [] for count in layers}
+    peaks = {}
+    # The first round is a warm-up, whose memory is measured: later ones reuse what the first one asked for.
+    for rounds in range(1 + max(1, min(3, 6000 // tokens))):
+        for count in layers if rounds else layers[:1]:
+            model.model.layers = every[:count]
+            peak_before = reset_peak(device)
+            start = time.perf_counter()
+            prefill(model, tokens, device)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            seconds[count].append(time.perf_counter() - start)
+            peaks.setdefault(count, peak_memory(device) - peak_before)
+    medians = {
+        count: statistics.median(values[1:] if count == layers[0] else values) for count, values in seconds.items()
+    }
+    print(json.dumps([[medians[count], peaks[count]] for count in layers]))
 
 
-def measured(args: argparse.Namespace, tokens: int, layers: int | None = None) -> dict:
+def measured(args: argparse.Namespace, tokens: int, *layers: int) -> list[tuple[float, int]]:
     """`measure` in a process of its own."""
-    command = [
-        sys.executable,
-        __file__,
-        "--shape",
-        args.shape,
-        "--threads",
-        str(args.threads),
-        "--worker",
-        str(tokens),
-    ]
-    command += ["--layers", str(layers)] if layers else []
+    command = [sys.executable, __file__, "--shape", args.shape, "--threads", str(args.threads)]
+    command += ["--worker", str(tokens), "--layers", *map(str, layers)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def measured_by_layers(args: argparse.Namespace, tokens: int) -> dict:
-    """Figures of the whole model from those of one layer and of two."""
-    one, two = measured(args, tokens, 1), measured(args, tokens, 2)
-    layers = SHAPES[args.shape]["num_hidden_layers"]
-    return {f"{name}_by_layers": one[name] + (layers - 1) * (two[name] - one[name]) for name in one}
+def figures(args: argparse.Namespace, tokens: int, cache_bytes: int) -> dict:
+    """Seconds to the first token and peak bytes of a prompt, in the ways that its length allows."""
+    layers, row = SHAPES[args.shape]["num_hidden_layers"], {}
+    if tokens <= args.measure_tokens:
+        ((row["first_token_seconds"], row["peak_bytes"]),) = measured(args, tokens, layers)
+    if args.measure_tokens // 2 <= tokens <= args.layer_tokens:
+        (one, peak), (two, _) = measured(args, tokens, 1, 2)
+        row["first_token_seconds_by_layers"] = one + (layers - 1) * (two - one)
+        # The cache is counted in bfloat16; on CPU it is in float32.
+        size = 1 if torch.cuda.is_available() else 2
+        row["peak_bytes_by_layers"] = peak + size * cache_bytes * (layers - 1) // layers
+    return row
 
 
 def reset_peak(device: str) -> int:
@@ -179,10 +185,11 @@ def plot(rows: list[dict], path: Path) -> None:
     for axes, (label, value) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
         for name, rate in TOKENS_PER_SECOND.items():
             points = [(row["seconds"] / 60, value(row)) for row in rows if row["adapter"] == name and value(row)]
-            axes.loglog(*zip(*points, strict=True), "o-", label=f"{name}, {rate:.3g} tokens/s")
+            if points:
+                axes.loglog(*zip(*points, strict=True), "o-", label=f"{name}, {rate:.3g} tokens/s")
         axes.set(xlabel="minutes of audio", ylabel=label)
         axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=150)
 
 
@@ -194,7 +201,7 @@ def main() -> None:
     parser.add_argument("--layer_tokens", type=int, default=50_000, help="most speech tokens timed in single layers")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--layers", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--layers", type=int, nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker is not None:
         measure(args.shape, args.worker, args.layers, args.threads)
@@ -205,11 +212,7 @@ def main() -> None:
             tokens = round(seconds * rate)
             flops, cache = count(config, tokens)
             row = {"audio": length, "seconds": seconds, "adapter": name, "tokens": tokens}
-            row |= {"prefill_flops": flops, "cache_bytes": cache}
-            if tokens <= args.measure_tokens:
-                row |= measured(args, tokens)
-            if args.measure_tokens // 2 <= tokens <= args.layer_tokens:
-                row |= measured_by_layers(args, tokens)
+            row |= {"prefill_flops": flops, "cache_bytes": cache, **figures(args, tokens, cache)}
             rows.append(row)
             print(row, flush=True)
     output = Path(args.output)

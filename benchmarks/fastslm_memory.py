@@ -72,7 +72,7 @@ def plot(rows: list[dict], path: Path) -> None:
             axes.loglog(minutes, kept, "o--", label=f"{way}, without the speech tokens")
     axes.set(xlabel="minutes of audio", ylabel="peak memory above the idle model (MiB)")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="lower right", fontsize=8)
     figure.savefig(path, dpi=150)
 
 
