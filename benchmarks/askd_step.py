@@ -11,19 +11,17 @@ hidden states to the gradients of the student's hidden states and output layer.
 import argparse
 import json
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import torch
-import transformers
+from run_record import run_record
 from torch.nn import functional
 from tqdm import tqdm
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-import fastwhisper
 from fastwhisper import FastWhisperForConditionalGeneration
-from fastwhisper.evaluation.measurement import hardware, resident_growth
+from fastwhisper.evaluation.measurement import resident_growth
 from fastwhisper.trainers.askd_loss import LossWeights, Predictions, askd_loss
 from fastwhisper.trainers.askd_models import predict
 
@@ -133,14 +131,7 @@ def main():
     memory = {name: growth(work, student) for name, work in losses.items()}
     step_memory = {name: growth(work, student) for name, work in steps.items()}
     report = {
-        "command": " ".join(sys.argv),
-        "settings": {**vars(args), "output": None, "target_tokens": int((labels != -100).sum())},
-        "hardware": hardware(torch.device("cpu")),
-        "versions": {
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "fastwhisper": fastwhisper.__version__,
-        },
+        **run_record({**vars(args), "output": None, "target_tokens": int((labels != -100).sum())}),
         "step_seconds": {name: statistics.median(values) for name, values in times.items()},
         "loss_seconds": {name: statistics.median(values) for name, values in loss_times.items()},
         "loss_peak_bytes": memory,

@@ -20,13 +20,11 @@ import time
 from pathlib import Path
 
 import torch
-import transformers
+from run_record import run_record
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, DynamicCache, Qwen3Config
 
-import fastwhisper
 from fastwhisper import FastSLMConfig, FastSLMModel
-from fastwhisper.evaluation.measurement import hardware
 
 TOKENS_PER_SECOND = {"HFQ-Former": 50 / 30, "window Q-Former": 10.0, "frame stacking": 12.5, "average pooling": 25.0}
 LENGTHS = {"30 s": 30, "10 min": 600, "1 h": 3600, "8 h": 8 * 3600}
@@ -217,17 +215,13 @@ def main() -> None:
             print(row, flush=True)
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
+    settings = {name: value for name, value in vars(args).items() if name not in ("worker", "layers")}
     report = {
-        "command": " ".join(["python", *sys.argv]),
-        "settings": {name: value for name, value in vars(args).items() if name not in ("worker", "layers")},
-        "hardware": hardware(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
-        "versions": {
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "fastwhisper": fastwhisper.__version__,
-        },
-        "speech_side_flops_per_minute": count_speech_side(), "encoders": count_encoders(), "rows": rows,
-    }  # fmt: skip
+        **run_record(settings, "cuda" if torch.cuda.is_available() else "cpu"),
+        "speech_side_flops_per_minute": count_speech_side(),
+        "encoders": count_encoders(),
+        "rows": rows,
+    }
     (output / f"fastslm_cost_{args.shape}.json").write_text(json.dumps(report, indent=1) + "\n")
     plot(rows, output / f"fastslm_cost_{args.shape}.png")
     print(report["speech_side_flops_per_minute"])

@@ -20,13 +20,10 @@ import numpy as np
 import psutil
 import soundfile
 import torch
-import transformers
+from run_record import run_record
 
-import fastwhisper
 from fastwhisper.data.audio import SAMPLING_RATE, load_audio
 from fastwhisper.data.folders import list_audio
-from fastwhisper.evaluation.measurement import hardware
-from fastwhisper.hub_cards.facts import make_public
 
 LENGTHS = {"1 min": 60, "10 min": 600, "1 h": 3600}
 
@@ -88,22 +85,13 @@ def main() -> None:
             row = {"audio": length, "audio_seconds": seconds, "recordings": recordings}
             rows.append({**row, **transcribe(path, args.model, args.span_windows, args.threads)})
             print(rows[-1], flush=True)
-    report = {
-        "command": make_public(" ".join(["python", *sys.argv])),
-        "settings": {
-            "model": Path(args.model).name,
-            "data": [Path(folder).name for folder in args.data],
-            "span_windows": args.span_windows,
-            "threads": args.threads,
-        },
-        "hardware": hardware(torch.device("cpu")),
-        "versions": {
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "fastwhisper": fastwhisper.__version__,
-        },
-        "rows": rows,
+    settings = {
+        "model": Path(args.model).name,
+        "data": [Path(folder).name for folder in args.data],
+        "span_windows": args.span_windows,
+        "threads": args.threads,
     }
+    report = {**run_record(settings), "rows": rows}
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
         (args.output / "fastslm_hour.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -17,11 +17,9 @@ import time
 from pathlib import Path
 
 import torch
-import transformers
+from run_record import run_record
 
-import fastwhisper
 from fastwhisper import FastSLMConfig, FastSLMModel
-from fastwhisper.evaluation.measurement import hardware
 
 THREADS = 1
 LENGTHS = {"1 min": 2, "10 min": 20, "1 h": 120, "8 h": 960}
@@ -97,17 +95,8 @@ def main() -> None:
                 print(rows[-1], flush=True)
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
-    report = {
-        "command": " ".join(["python", *sys.argv]),
-        "settings": {"block": args.block, "at_once": args.at_once, "threads": THREADS},
-        "hardware": hardware(torch.device("cpu")),
-        "versions": {
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "fastwhisper": fastwhisper.__version__,
-        },
-        "rows": rows,
-    }
+    settings = {"block": args.block, "at_once": args.at_once, "threads": THREADS}
+    report = {**run_record(settings), "rows": rows}
     (output / "fastslm_memory.json").write_text(json.dumps(report, indent=1) + "\n")
     plot(rows, output / "fastslm_memory.png")
 
