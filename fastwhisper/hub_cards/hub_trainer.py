@@ -37,7 +37,7 @@ class HubTrainerMixin(Trainer):
     push_in_progress: Any
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As `Trainer.init_hf_repo`.
+        """Create the repository where it does not exist.
 
         Raises:
             InputError: for a `hub_strategy` that uploads optimiser states.
@@ -49,8 +49,13 @@ class HubTrainerMixin(Trainer):
                 f"hub_strategy={strategy.value!r} would upload optimiser states: choose 'every_save' "
                 "or 'end', and resume from the checkpoints on this machine"
             )
-        with hub_errors(self.args.hub_model_id or Path(str(self.args.output_dir)).name):
-            super().init_hf_repo(token=token, private=private)
+        if not self.is_world_process_zero():
+            return
+        name = self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name
+        private = self.args.hub_private_repo if private is None else private
+        with hub_errors(name):
+            repo = HfApi().create_repo(name, token=token or self.args.hub_token, private=private, exist_ok=True)
+        self.hub_model_id, self.push_in_progress = repo.repo_id, None
 
     def push_to_hub(  # type: ignore[override]
         self,

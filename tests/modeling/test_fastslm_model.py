@@ -9,7 +9,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from fastwhisper import FastSLMConfig, FastSLMForCausalLM, FastSLMModel, HFQFormerConfig
 from fastwhisper.modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 
-from ..tiny_models import tiny_whisper
+from ..tiny_models import CHECKPOINTING, tiny_whisper
 from .fastslm_parts import (
     ADAPTER,
     AUDIO_ID,
@@ -201,7 +201,7 @@ def test_gradient_reaches_the_adapter_and_nothing_frozen(checkpointing):
     model.model.language_model.requires_grad_(False)
     model.lm_head.requires_grad_(False)
     if checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        getattr(model, f"{CHECKPOINTING}_enable")({"use_reentrant": False})
     inputs = prompts(QUERIES, QUERIES)
     model(**inputs, input_features=windows(2), labels=inputs["input_ids"]).loss.backward()
     reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}

@@ -9,6 +9,8 @@ from fastwhisper import HFQFormer, HFQFormerConfig, convert_hfq_state_dict
 from fastwhisper.configuration.configuration_fastslm import tokens_in_window
 from fastwhisper.modeling.convert_fastslm import publish_hfq_state_dict
 
+from ..tiny_models import CHECKPOINTING
+
 FRAMES, WIDTH, HEADS = 48, 24, 4
 SMALL = {
     "hidden_size": WIDTH,
@@ -265,7 +267,7 @@ def test_gradient_reaches_every_parameter_and_checkpointing_changes_nothing():
     for checkpointing in (False, True):
         adapter = former(intermediate_size=40).train()
         if checkpointing:
-            adapter.activation_checkpointing_enable()
+            getattr(adapter, f"{CHECKPOINTING}_enable")()
         adapter(frames()).square().sum().backward()
         gradients.append({name: parameter.grad for name, parameter in adapter.named_parameters()})
     # Keys without bias and values without position: no parameter is idle, not even a norm's.

@@ -9,7 +9,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from fastwhisper import ASKDTrainer, ASKDTrainingArguments, FastWhisperForConditionalGeneration
 from fastwhisper.trainers.askd_models import shares_encoder
 
-from ..tiny_models import tiny_whisper
+from ..tiny_models import CHECKPOINTING, tiny_whisper
 from .conftest import collate, logged, make_rows
 
 
@@ -224,7 +224,7 @@ def test_snapshot_is_renewed_every_epoch_and_ema_every_step(make_trainer):
     assert self_teachers(folder="ema", self_teacher="ema", ema_decay=0.5) == [True] * 4
 
 
-@pytest.mark.parametrize("settings", [{"bf16": True}, {"activation_checkpointing": True}], ids=str)
+@pytest.mark.parametrize("settings", [{"bf16": True}, {CHECKPOINTING: True}], ids=str)
 def test_precision_and_checkpointing(make_trainer, settings):
     plain = make_trainer(mode="joint", freeze_encoder=False)
     plain.train()
