@@ -14,7 +14,11 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
-from transformers.audio_utils import make_audio_chat_template_content, make_list_of_audio_chat_template
+from transformers.audio_utils import (
+    make_audio_chat_template_content,
+    make_list_of_audio,
+    make_list_of_audio_chat_template,
+)
 from transformers.processing_utils import AudioKwargs, ProcessingKwargs
 
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, tokens_in_window
@@ -166,6 +170,7 @@ class FastSLMProcessor(ProcessorMixin):
             ValueError: where audios and placeholders differ in number (with both), and for audio that is empty, not
                 finite, not at 16 kHz, or no sound at all.
         """
+        self._check_counts(text, audio)
         # transformers' own signature begins with images.
         inputs = super().__call__(text=text, audio=audio, **kwargs)
         rate = kwargs.get("tokens_per_window") or (kwargs.get("audio_kwargs") or {}).get("tokens_per_window")
@@ -297,6 +302,15 @@ class FastSLMProcessor(ProcessorMixin):
         for row, window in enumerate(windows):
             mask[row, : math.ceil(len(window) / extractor.hop_length)] = 1
         return features, mask
+
+    def _check_counts(self, text: str | list[str] | None, audio: Any) -> None:
+        wanted = sum(one.count(self.audio_token) for one in ([text] if isinstance(text, str) else text or []))
+        given = 0 if audio is None else len(make_list_of_audio(audio))
+        if wanted != given:
+            raise ValueError(
+                f"audio and placeholders do not match: the texts have {wanted} {self.audio_token}, but {given} audios "
+                "are given"
+            )
 
     def _process_audio(self, audio: Any, **kwargs) -> tuple[dict, list[str]]:
         rate = self._rate(kwargs.get("tokens_per_window"))
