@@ -305,9 +305,8 @@ def _answer(
     arguments: HearArguments,
     answered: Callable[[int, int], None] | None,
 ) -> str:
-    times = arguments.window_times or processor.window_times
     windows = heard.window_token_counts.tolist()  # type: ignore[union-attr]
-    prompt = prompt.replace(processor.audio_token, processor.audio_text(windows, times))
+    prompt = prompt.replace(processor.audio_token, processor.audio_text(windows, arguments.window_times or None))
     inputs = processor.tokenizer(prompt, add_special_tokens=False, return_tensors="pt").to(model.device)
     settings = {
         name: value

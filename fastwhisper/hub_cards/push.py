@@ -74,7 +74,7 @@ def upload_folder_to_hub(
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision and not create_pr:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
-            commit = upload_staged(Path(staging), repo_id, commit_message, revision, token, create_pr)
+        commit = upload_staged(Path(staging), repo_id, commit_message, revision, token, create_pr)
     return commit.pr_url or commit.commit_url
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 import yaml
 
-from ..fake_hub import running_hub
 from ..hub_folders import WITHOUT_PACKAGE, python_answer, save_student
 
 TOKEN = "hf_" + "cD4" * 12
@@ -131,12 +130,6 @@ for revision in ("main", *sys.argv[1:]):
 print(json.dumps(answers))
 """
 )
-
-
-@pytest.fixture(scope="module")
-def hub():
-    with running_hub() as hub:
-        yield hub
 
 
 @pytest.fixture(scope="module")

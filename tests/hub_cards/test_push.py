@@ -13,7 +13,6 @@ from fastwhisper.errors import InputError
 from fastwhisper.hub_cards.export import export_folder
 from fastwhisper.hub_cards.push import stage
 
-from ..fake_hub import running_hub
 from ..hub_folders import WITHOUT_PACKAGE, python_answer, save_student
 from ..modeling.fastslm_parts import tiny_pair
 
@@ -106,12 +105,6 @@ answers["library"] = ModelCard.load("tester/student").data.library_name
 print(json.dumps(answers))
 """
 )
-
-
-@pytest.fixture(scope="module")
-def hub():
-    with running_hub() as hub:
-        yield hub
 
 
 @pytest.fixture(scope="module")
