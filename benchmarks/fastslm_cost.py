@@ -181,6 +181,9 @@ def plot(rows: list[dict], path: Path) -> None:
         ),
     }
     for axes, (label, value) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+        if not any(map(value, rows)):  # times, where none were measured
+            axes.remove()
+            continue
         for name, rate in TOKENS_PER_SECOND.items():
             points = [(row["seconds"] / 60, value(row)) for row in rows if row["adapter"] == name and value(row)]
             if points:
