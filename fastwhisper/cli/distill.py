@@ -293,4 +293,6 @@ def main(argv: Sequence[str]) -> None:
         return
     from ..trainers.askd_config import ASKDTrainingArguments
 
-    distill(*parse_arguments(program, argv, [DistillArguments, ASKDTrainingArguments]))
+    trainer = distill(*parse_arguments(program, argv, [DistillArguments, ASKDTrainingArguments]))
+    # A process that ends within its group may be aborted by threads of the group that still run.
+    trainer.accelerator.end_training()

@@ -53,6 +53,7 @@ def main(folder, rows=8, die_at=None, resume=False, dropout=0.0, **settings):
         save_file(
             {name: p.detach().contiguous() for name, p in trainer.model.named_parameters()}, folder / "w.safetensors"
         )
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":
