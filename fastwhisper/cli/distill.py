@@ -293,6 +293,4 @@ def main(argv: Sequence[str]) -> None:
         return
     from ..trainers.askd_config import ASKDTrainingArguments
 
-    trainer = distill(*parse_arguments(program, argv, [DistillArguments, ASKDTrainingArguments]))
-    # A process that ends within its group may be aborted by threads of the group that still run.
-    trainer.accelerator.end_training()
+    distill(*parse_arguments(program, argv, [DistillArguments, ASKDTrainingArguments]))
