@@ -23,7 +23,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from fastwhisper import FastWhisperForConditionalGeneration
 from fastwhisper.evaluation.measurement import resident_growth
 from fastwhisper.trainers.askd_loss import LossWeights, Predictions, askd_loss
-from fastwhisper.trainers.askd_models import predict
+from fastwhisper.trainers.askd_teachers import predict
 
 TEACHER_WEIGHT = 0.8
 

@@ -13,11 +13,11 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Trainer, TrainingArguments, WhisperProcessor
 
 from fastwhisper import FastSLMForCausalLM, FastSLMProcessor
-from fastwhisper.data.commands import sample_command
-from fastwhisper.data.synthetic import HELD_OUT_VARIANTS, TRAINING_VARIANTS, compose_clip
 from fastwhisper.evaluation.metrics import word_error_rate
 from fastwhisper.hub_cards.callback import FastWhisperCardCallback
 from fastwhisper.hub_cards.export import export_folder
+from fastwhisper.synthetic_speech.commands import sample_command
+from fastwhisper.synthetic_speech.espeak import HELD_OUT_VARIANTS, TRAINING_VARIANTS, compose_clip
 
 ENCODER = Path(__file__).parents[1] / "fastwhisper/assets/demo_teacher"
 QUERIES = 12  # speech tokens per window

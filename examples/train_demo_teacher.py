@@ -15,10 +15,10 @@ import torch
 from tqdm import tqdm
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperProcessor
 
-from fastwhisper.data.commands import sample_command
-from fastwhisper.data.demo_tokenizer import build_demo_tokenizer, demo_config, demo_generation_config
-from fastwhisper.data.synthetic import TRAINING_VARIANTS, compose_clip
 from fastwhisper.evaluation.alignment import measure_alignment_heads
+from fastwhisper.synthetic_speech.commands import sample_command
+from fastwhisper.synthetic_speech.demo_tokenizer import build_demo_tokenizer, demo_config, demo_generation_config
+from fastwhisper.synthetic_speech.espeak import TRAINING_VARIANTS, compose_clip
 
 SECONDS, BATCH_SIZE, LEARNING_RATE = 4, 16, 1e-3
 

@@ -16,8 +16,8 @@ _PUBLIC = {
     "FastSLMModel": "modeling.modeling_fastslm",
     "FastSLMForCausalLM": "modeling.modeling_fastslm",
     "FastSLMProcessor": "modeling.processing_fastslm",
-    "convert_hfq_state_dict": "modeling.convert_fastslm",
-    "ASKDTrainingArguments": "trainers.askd_config",
+    "convert_hfq_state_dict": "conversion.published_fastslm",
+    "ASKDTrainingArguments": "trainers.askd_arguments",
     "ASKDTrainer": "trainers.askd_trainer",
 }
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .configuration.configuration_fastslm import FastSLMConfig as FastSLMConfig
     from .configuration.configuration_fastslm import HFQFormerConfig as HFQFormerConfig
     from .configuration.configuration_fastwhisper import FastWhisperConfig as FastWhisperConfig
-    from .modeling.convert_fastslm import convert_hfq_state_dict as convert_hfq_state_dict
+    from .conversion.published_fastslm import convert_hfq_state_dict as convert_hfq_state_dict
     from .modeling.modeling_fastslm import FastSLMForCausalLM as FastSLMForCausalLM
     from .modeling.modeling_fastslm import FastSLMModel as FastSLMModel
     from .modeling.modeling_fastwhisper import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     )
     from .modeling.modeling_hfq_former import HFQFormer as HFQFormer
     from .modeling.processing_fastslm import FastSLMProcessor as FastSLMProcessor
-    from .trainers.askd_config import ASKDTrainingArguments as ASKDTrainingArguments
+    from .trainers.askd_arguments import ASKDTrainingArguments as ASKDTrainingArguments
     from .trainers.askd_trainer import ASKDTrainer as ASKDTrainer
 
 

@@ -10,7 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
-from fastwhisper.data.demo_tokenizer import build_demo_tokenizer
+from fastwhisper.synthetic_speech.demo_tokenizer import build_demo_tokenizer
 
 from .tiny_models import tiny_whisper
 

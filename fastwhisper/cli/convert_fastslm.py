@@ -130,8 +130,8 @@ def encoder_config(encoder: "Mapping[str, torch.Tensor]", heads: int | None = No
 def _convert(published: "dict[str, torch.Tensor]", output: Path, arguments: ConvertArguments) -> None:
     from safetensors.torch import save_file
 
+    from ..conversion.published_fastslm import convert_hfq_state_dict, split_published
     from ..errors import InputError
-    from ..modeling.convert_fastslm import convert_hfq_state_dict, split_published
     from ..modeling.modeling_hfq_former import HFQFormer
 
     parts = split_published(published)
@@ -158,9 +158,9 @@ def _convert_whole(
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer, WhisperFeatureExtractor
 
+    from ..conversion.published_fastslm import merge_lora, peft_state_dict, split_lora
     from ..hub_cards.card import write_card
     from ..hub_cards.export import export_folder
-    from ..modeling.convert_fastslm import merge_lora, peft_state_dict, split_lora
     from ..modeling.modeling_fastslm import FastSLMForCausalLM
     from ..modeling.processing_fastslm import FastSLMProcessor
 
@@ -199,8 +199,8 @@ def _convert_whole(
 def _encoder(weights: "dict[str, torch.Tensor]", arguments: ConvertArguments) -> "PreTrainedModel":
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+    from ..conversion.published_fastslm import convert_whisper_encoder
     from ..errors import InputError
-    from ..modeling.convert_fastslm import convert_whisper_encoder
     from ..modeling.speech_windows import load_speech_encoder
 
     if not weights:
@@ -230,7 +230,7 @@ def _publish(source: Path, output: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from ..modeling.convert_fastslm import publish_hfq_state_dict, publish_whisper_encoder
+    from ..conversion.published_fastslm import publish_hfq_state_dict, publish_whisper_encoder
     from ..modeling.modeling_fastslm import FastSLMForCausalLM
 
     model = FastSLMForCausalLM.from_pretrained(source)

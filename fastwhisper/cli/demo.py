@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .arguments import run_parsed
 
 if TYPE_CHECKING:
-    from ..data.synthetic import SyntheticClip
+    from ..synthetic_speech.espeak import SyntheticClip
 
 DESCRIPTION = """\
 Distil a small Whisper student on synthetic commands, compare it with its teacher on voices that neither has heard,
@@ -39,9 +39,9 @@ def demo(arguments: DemoArguments) -> dict[str, Any]:
     """
     import logging
 
-    from ..data.synthetic import BREATHING_VARIANTS, HELD_OUT_VARIANTS, TRAINING_VARIANTS
     from ..errors import InputError
-    from ..evaluation.progress import quiet_transformers
+    from ..progress import quiet_transformers
+    from ..synthetic_speech.espeak import BREATHING_VARIANTS, HELD_OUT_VARIANTS, TRAINING_VARIANTS
     from .evaluate import EvaluateArguments, evaluate
     from .transcribe import TranscribeArguments, transcribe
 
@@ -83,8 +83,8 @@ def _speak(
 ) -> "list[SyntheticClip]":
     from tqdm import tqdm
 
-    from ..data.commands import sample_command
-    from ..data.synthetic import compose_clip
+    from ..synthetic_speech.commands import sample_command
+    from ..synthetic_speech.espeak import compose_clip
 
     clips = range(first_clip, first_clip + count)
     return [
@@ -99,7 +99,7 @@ def _write_dataset(folder: Path, clips: "list[SyntheticClip]") -> None:
 
     import soundfile
 
-    from ..data.synthetic import SAMPLING_RATE
+    from ..synthetic_speech.espeak import SAMPLING_RATE
 
     folder.mkdir(parents=True)
     with (folder / "metadata.csv").open("w", newline="") as file:
@@ -116,7 +116,7 @@ def _write_recording(path: Path, first_clip: int, variants: list[str]) -> Path:
     import numpy as np
     import soundfile
 
-    from ..data.synthetic import SAMPLING_RATE
+    from ..synthetic_speech.espeak import SAMPLING_RATE
 
     clips = _speak(first_clip, 5, variants, "a recording", several=False)
     soundfile.write(path, np.concatenate([clip.samples for clip in clips]), SAMPLING_RATE)
@@ -140,9 +140,9 @@ def _train(
     from ..hub_cards.callback import FastWhisperCardCallback
     from ..hub_cards.export import export_folder
     from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
-    from ..trainers.askd_config import ASKDTrainingArguments
+    from ..trainers.askd_arguments import ASKDTrainingArguments
     from ..trainers.askd_trainer import ASKDTrainer
-    from ..trainers.progress import show_training_bar
+    from ..trainers.training_bar import show_training_bar
 
     packaged = Path(__file__).parents[1] / "assets" / "demo_teacher"
     torch.manual_seed(arguments.seed)
@@ -207,7 +207,7 @@ def _train(
 
 def _rows(clips: "list[SyntheticClip]", processor) -> list[dict[str, Any]]:
     """Rows whose log-mel features are computed once; the collator makes the labels."""
-    from ..data.synthetic import SAMPLING_RATE
+    from ..synthetic_speech.espeak import SAMPLING_RATE
 
     return [
         {

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from ..data.loading import SpeechDataset
     from ..hub_cards.callback import FastWhisperCardCallback
-    from ..trainers.askd_config import ASKDTrainingArguments
+    from ..trainers.askd_arguments import ASKDTrainingArguments
     from ..trainers.askd_trainer import ASKDTrainer
 
 SHUFFLED_ROWS = 256  # of a stream, in memory at a time
@@ -87,11 +87,11 @@ def distill(arguments: DistillArguments, training_arguments: "ASKDTrainingArgume
     import logging
 
     from ..data.collator import SpeechCollator
-    from ..evaluation.progress import quiet_transformers
     from ..evaluation.training_metrics import training_metrics
     from ..hub_cards.callback import FastWhisperCardCallback
+    from ..progress import quiet_transformers
     from ..trainers.askd_trainer import ASKDTrainer
-    from ..trainers.progress import show_training_bar
+    from ..trainers.training_bar import show_training_bar
 
     quiet_transformers()
     checkpoint = _checkpoint(training_arguments)
@@ -191,8 +191,8 @@ def _load_models(
     import torch
 
     from ..errors import InputError
-    from ..evaluation.checkpoints import DTYPES, load_checkpoint, load_processor
     from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
+    from ..transcription.checkpoints import DTYPES, load_checkpoint, load_processor
 
     if arguments.teacher_dtype not in DTYPES:
         raise InputError(f"there is no dtype {arguments.teacher_dtype!r}; choose one of {', '.join(DTYPES)}")
@@ -284,13 +284,13 @@ def _write_student(trainer: "ASKDTrainer", processor: "WhisperProcessor", card: 
 
 
 def main(argv: Sequence[str]) -> None:
-    from ..trainers.askd_options import ASKDOptions
+    from ..trainers.askd_settings import ASKDOptions
     from .arguments import parse_arguments, print_help
 
     program = "fastwhisper distill"
     if any(flag in argv for flag in ("-h", "--help")):
         print_help(program, DESCRIPTION, [DistillArguments, ASKDOptions], None, EPILOG)
         return
-    from ..trainers.askd_config import ASKDTrainingArguments
+    from ..trainers.askd_arguments import ASKDTrainingArguments
 
     distill(*parse_arguments(program, argv, [DistillArguments, ASKDTrainingArguments]))

@@ -54,12 +54,12 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     from rich.console import Console
 
     from ..data.loading import load_speech_dataset
-    from ..evaluation.checkpoints import display_name, load_checkpoint
     from ..evaluation.comparison import ComparisonSettings, compare_models
-    from ..evaluation.generation import GenerationOptions
-    from ..evaluation.progress import quiet_transformers
     from ..evaluation.report import comparison_table, write_report
-    from ..evaluation.writing import check_writable
+    from ..files import check_writable
+    from ..progress import quiet_transformers
+    from ..transcription.checkpoints import display_name, load_checkpoint
+    from ..transcription.decoding import GenerationOptions
 
     check_positive(batch_size=arguments.batch_size, num_beams=arguments.num_beams, repeats=arguments.repeats)
     quiet_transformers()

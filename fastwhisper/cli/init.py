@@ -31,10 +31,10 @@ def init(arguments: InitArguments) -> Path:
     import tempfile
 
     from ..errors import InputError
-    from ..evaluation.checkpoints import load_processor
-    from ..evaluation.progress import quiet_transformers
     from ..hub_cards.export import export_folder
     from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
+    from ..progress import quiet_transformers
+    from ..transcription.checkpoints import load_processor
 
     folder = Path(arguments.output)
     if folder.exists():

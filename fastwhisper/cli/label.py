@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .arguments import run_parsed
 
 if TYPE_CHECKING:
-    from ..data.pseudo_labels import LabelReport
+    from ..labelling.pseudo_labels import LabelReport
 
 PROGRAM = "fastwhisper label"
 DESCRIPTION = """Write a teacher's transcription beside each row of a dataset, for training a student on it.
@@ -66,10 +66,10 @@ def label(arguments: LabelArguments) -> "LabelReport | None":
     import transformers
 
     from ..data.loading import load_speech_dataset
-    from ..data.pseudo_labels import LabelSettings, label_dataset, this_process
     from ..errors import InputError
-    from ..evaluation.checkpoints import load_checkpoint
-    from ..evaluation.generation import GenerationOptions
+    from ..labelling.pseudo_labels import LabelSettings, label_dataset, this_process
+    from ..transcription.checkpoints import load_checkpoint
+    from ..transcription.decoding import GenerationOptions
 
     if arguments.batch_size < 1:
         raise InputError(f"batch_size={arguments.batch_size}: it must be at least 1")

@@ -172,7 +172,7 @@ def answers(
         ValueError: for audio beyond the language model's context without `long_form`.
     """
     from ..errors import InputError
-    from ..evaluation.progress import progress_bar, quiet_transformers
+    from ..progress import progress_bar, quiet_transformers
 
     if not files:
         raise InputError("give at least one audio file")

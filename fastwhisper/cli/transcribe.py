@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .arguments import run_parsed
 
 if TYPE_CHECKING:
-    from ..evaluation.transcripts import Transcript
+    from ..transcription.transcripts import Transcript
 
 DESCRIPTION = "Write the text of audio files, of folders of them, and of standard input (-)."
 FILES = ("files", "audio files, folders (with all below them), or - for standard input; put them before the flags")
@@ -50,12 +50,12 @@ def transcribe(files: Sequence[str], arguments: TranscribeArguments) -> "list[Tr
     from pathlib import Path
 
     from ..errors import InputError
-    from ..evaluation.checkpoints import load_checkpoint
-    from ..evaluation.generation import GenerationOptions, check_prompt
-    from ..evaluation.progress import progress_bar, quiet_transformers
-    from ..evaluation.subtitles import WRITERS
-    from ..evaluation.transcription import find_recordings, output_paths, transcribe_recordings
-    from ..evaluation.writing import check_writable, write_whole
+    from ..files import check_writable, write_whole
+    from ..progress import progress_bar, quiet_transformers
+    from ..transcription.checkpoints import load_checkpoint
+    from ..transcription.decoding import GenerationOptions, check_prompt
+    from ..transcription.recordings import find_recordings, output_paths, transcribe_recordings
+    from ..transcription.subtitles import WRITERS
 
     formats = _formats(arguments.format, list(WRITERS))
     if not files:

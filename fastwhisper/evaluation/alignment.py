@@ -9,7 +9,7 @@ from transformers.models.whisper.generation_whisper import _dynamic_time_warping
 
 from ..data.audio import SAMPLING_RATE
 from ..data.label_encoding import LabelEncoder
-from .generation import window_seconds
+from ..transcription.decoding import window_seconds
 
 
 @torch.no_grad()

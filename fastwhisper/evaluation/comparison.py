@@ -18,12 +18,18 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from .. import __version__
 from ..data.audio import load_audio
 from ..errors import InputError
-from .generation import SAMPLING_RATE, GenerationOptions, check_prompt, generate_transcripts, spoken_language
+from ..files import write_whole
+from ..progress import progress_bar
+from ..transcription.decoding import (
+    SAMPLING_RATE,
+    GenerationOptions,
+    check_prompt,
+    generate_transcripts,
+    spoken_language,
+)
 from .measurement import ForwardClock, Timing, hardware, parameter_count, peak_memory
 from .metrics import character_error_rate, count_errors, word_error_rate
 from .normalizers import normalizer_name, text_normalizer
-from .progress import progress_bar
-from .writing import write_whole
 
 Contestant: TypeAlias = tuple[str, WhisperForConditionalGeneration, WhisperProcessor]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from .writing import write_whole
+from ..files import write_whole
 
 _ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("parameters", lambda model: f"{model['parameters'] / 1e6:.1f} M"),

@@ -20,10 +20,10 @@ from transformers import (
 
 from ..errors import InputError
 from .card import write_card
-from .card_facts import ASKD_NAMES
+from .card_tables import ASKD_NAMES
 from .curves import plot_curves
 from .export import complete_hub_folder
-from .facts import CURVES_FILE, RUN_FILE, public_name, read_run, write_facts
+from .folder_records import CURVES_FILE, RUN_FILE, public_name, read_run, write_facts
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ import yaml
 from huggingface_hub import EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
 from ..errors import InputError
-from ..evaluation.writing import write_whole
-from .card_facts import count
+from ..files import write_whole
 from .card_metadata import eval_entries
-from .facts import EVALUATION_FILE, RUN_FILE, make_public, read_config, read_evaluation, read_run, write_facts
+from .card_tables import count
 from .fastslm_card import fastslm_card_facts, fastslm_metadata
 from .fastwhisper_card import fastwhisper_card_facts, fastwhisper_metadata
+from .folder_records import EVALUATION_FILE, RUN_FILE, make_public, read_config, read_evaluation, read_run, write_facts
 
 TEMPLATES = Path(__file__).parent / "templates"
 START = "<!-- Measured: `fastwhisper card` rewrites all up to the end mark; what stands outside is kept. -->"

@@ -4,8 +4,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, EvalResultEntry
 
-from .card_facts import own_model
-from .facts import hub_name
+from .card_tables import own_model
+from .folder_records import hub_name
 
 MEASURED_TASK = "automatic-speech-recognition"
 METRICS = {"wer": "WER (%)", "cer": "CER (%)"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..evaluation.writing import write_whole
+from ..files import write_whole
 from .remote_code import write_remote_code
 
 if TYPE_CHECKING:

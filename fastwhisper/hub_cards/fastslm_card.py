@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCardData
 
-from .card_facts import count, error_limit, hub_link, quantity, recorded, value_words
 from .card_metadata import all_tags, shared_metadata
-from .facts import hub_name, weight_files
+from .card_tables import count, error_limit, hub_link, quantity, recorded, value_words
+from .folder_records import hub_name, weight_files
 
 if TYPE_CHECKING:
     from ..configuration.configuration_fastslm import FastSLMConfig
-    from .fastslm_facts import FastSLMFacts
+    from .fastslm_costs import FastSLMFacts
 
 # The Hub's task of models that take audio and text and write text, such as Qwen2-Audio; its "any-to-any", the name of
 # the transformers pipeline, is for models that also write images or sound.
@@ -55,7 +55,7 @@ def fastslm_card_facts(folder: Path, name: str, config: dict[str, Any], run: dic
     import torch
 
     from ..configuration.configuration_fastslm import FastSLMConfig
-    from .fastslm_facts import fastslm_facts
+    from .fastslm_costs import fastslm_facts
 
     settings = FastSLMConfig.from_dict(config)
     facts = fastslm_facts(settings, getattr(torch, config.get("dtype") or "float32"))

@@ -5,9 +5,9 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from .card_facts import ASKD_NAMES, error_limit, hub_link, named, recorded, teacher_model
 from .card_metadata import MEASURED_TASK, all_tags, shared_metadata
-from .facts import count_parameters, hub_name
+from .card_tables import ASKD_NAMES, error_limit, hub_link, named, recorded, teacher_model
+from .folder_records import count_parameters, hub_name
 
 
 def fastwhisper_metadata(name: str, config: dict[str, Any], run: dict, evaluation: dict) -> ModelCardData:

@@ -15,7 +15,7 @@ from transformers.utils import PushInProgress
 
 from ..errors import InputError
 from .card import write_card
-from .facts import RUN_FILE, read_run, write_facts
+from .folder_records import RUN_FILE, read_run, write_facts
 from .push import hub_errors, stage, upload_staged
 
 logger = logging.getLogger(__name__)

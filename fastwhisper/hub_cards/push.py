@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from .card import START, write_card
 from .export import complete_hub_folder
-from .facts import read_config, weight_files
+from .folder_records import read_config, weight_files
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo

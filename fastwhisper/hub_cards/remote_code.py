@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configuration.configuration_fastwhisper import plain_whisper_settings
-from ..evaluation.writing import write_whole
+from ..files import write_whole
 
 PACKAGE = Path(__file__).parents[1]
 SHIPPED_ROOMS = ("configuration", "modeling")

@@ -10,11 +10,11 @@ from transformers import PreTrainedModel, ProcessorMixin, Seq2SeqTrainer, Traine
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
 from ..hub_cards.hub_trainer import HubTrainerMixin
-from .askd_config import ASKDTrainingArguments
+from .askd_arguments import ASKDTrainingArguments
 from .askd_log import LossLog
 from .askd_loss import LossSums, LossWeights, askd_loss
-from .askd_models import SelfTeacher, check_teacher, encoder_is_frozen, predict, shares_encoder, whisper_of
 from .askd_schedule import gap_weight, self_weight_at, teacher_weight_at
+from .askd_teachers import SelfTeacher, check_teacher, encoder_is_frozen, predict, shares_encoder, whisper_of
 
 STATE_FILE = "askd_state.json"
 SELF_TEACHER_FILE = "self_teacher.safetensors"

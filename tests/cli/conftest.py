@@ -4,8 +4,8 @@ import pytest
 
 from fastwhisper.cli.main import main
 
-from ..data.sounds import write_speech_folder
-from ..evaluation.recordings import save_checkpoint
+from ..recordings import save_checkpoint
+from ..sounds import write_speech_folder
 from ..tiny_models import tiny_whisper
 
 SENTENCES = ["turn on the lamp", "never mind", "yes please", "turn off the fan", "good night", "open the door"]

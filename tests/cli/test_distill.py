@@ -13,12 +13,12 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from fastwhisper import ASKDTrainingArguments, FastWhisperForConditionalGeneration
 from fastwhisper.cli.distill import DistillArguments, _load_models, distill
 from fastwhisper.cli.main import main
-from fastwhisper.data.demo_tokenizer import build_demo_tokenizer
+from fastwhisper.synthetic_speech.demo_tokenizer import build_demo_tokenizer
 
-from ..data.sounds import write_nan, write_noise_bytes, write_speech_folder
-from ..evaluation.recordings import noise, save_checkpoint
 from ..fake_hub import Failure, running_hub
 from ..hub_folders import run_python
+from ..recordings import noise, save_checkpoint
+from ..sounds import write_nan, write_noise_bytes, write_speech_folder
 from ..tiny_models import tiny_whisper
 from .conftest import SENTENCES
 

@@ -10,7 +10,7 @@ from fastwhisper import FastWhisperForConditionalGeneration
 from fastwhisper.cli.evaluate import EvaluateArguments, evaluate
 from fastwhisper.cli.main import main
 
-from ..evaluation.recordings import real_speech, save_checkpoint, write_noise
+from ..recordings import real_speech, save_checkpoint, write_noise
 from ..tiny_models import tiny_whisper
 
 TEXTS = ["turn on the lamp", "never mind", "yes please"]

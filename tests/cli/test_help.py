@@ -11,7 +11,7 @@ import pytest
 
 from fastwhisper.cli.main import VERBS, main
 from fastwhisper.cli.slm import ACTIONS
-from fastwhisper.trainers.askd_options import ASKDOptions
+from fastwhisper.trainers.askd_settings import ASKDOptions
 
 from ..tiny_models import CHECKPOINTING
 

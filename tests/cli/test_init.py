@@ -10,7 +10,7 @@ from fastwhisper import FastWhisperForConditionalGeneration
 from fastwhisper.cli.init import InitArguments, init
 from fastwhisper.cli.main import main
 
-from ..evaluation.recordings import noise
+from ..recordings import noise
 
 
 def test_the_folder_loads_and_transcribes(whisper_folder, tmp_path, capsys):

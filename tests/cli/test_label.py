@@ -11,7 +11,7 @@ from transformers import WhisperFeatureExtractor, WhisperProcessor
 from fastwhisper.cli.main import main
 from fastwhisper.data.loading import load_speech_dataset
 
-from ..data.sounds import write_nan, write_noise_bytes, write_speech_folder
+from ..sounds import write_nan, write_noise_bytes, write_speech_folder
 from ..tiny_models import tiny_whisper
 
 

@@ -15,8 +15,8 @@ from fastwhisper import FastSLMForCausalLM, FastSLMProcessor
 from fastwhisper.cli.main import main
 from fastwhisper.cli.slm import hear, read_windows
 
-from ..data.sounds import write_nan
-from ..modeling.fastslm_parts import tiny_encoder, tiny_language_model, tiny_pair, tiny_processor
+from ..fastslm_parts import tiny_encoder, tiny_language_model, tiny_pair, tiny_processor
+from ..sounds import write_nan
 
 
 def write_tone(path, seconds, rate=16_000, channels=1):
@@ -152,7 +152,7 @@ class RecordedBar:
 def test_both_bars(stitched, folder, tmp_path, monkeypatch):
     path = str(write_tone(tmp_path / "long.wav", 60 if stitched else 9.5))
     monkeypatch.setattr(RecordedBar, "shown", [])
-    monkeypatch.setattr("fastwhisper.evaluation.progress.progress_bar", RecordedBar)
+    monkeypatch.setattr("fastwhisper.progress.progress_bar", RecordedBar)
     arguments = ["--long_form", "stitch", "--max_new_tokens", "200"] if stitched else ["--max_new_tokens", "4"]
     assert main(["slm", "transcribe", path, "--model", str(folder), *arguments]) == 0
     first, *others = RecordedBar.shown

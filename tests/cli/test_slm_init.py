@@ -5,7 +5,7 @@ from huggingface_hub import ModelCard
 from fastwhisper.cli.main import main
 from fastwhisper.hub_cards.remote_code import FAMILIES, PACKAGE, flattened_sources
 
-from ..modeling.fastslm_parts import tiny_encoder, tiny_language_model, tiny_processor
+from ..fastslm_parts import tiny_encoder, tiny_language_model, tiny_processor
 
 
 def test_it_writes_a_complete_folder(tmp_path, capsys):

@@ -12,7 +12,7 @@ import soundfile
 from fastwhisper.cli.main import main
 from fastwhisper.cli.transcribe import TranscribeArguments, transcribe
 
-from ..evaluation.recordings import noise, real_speech, save_checkpoint, write_noise, write_only_words
+from ..recordings import noise, real_speech, save_checkpoint, write_noise, write_only_words
 from ..tiny_models import tiny_whisper
 
 

@@ -11,7 +11,7 @@ import torch
 from fastwhisper.data.audio import audio_duration, audio_path, check_audio, load_audio
 from fastwhisper.errors import InputError
 
-from .sounds import tone, write_nan, write_noise_bytes, write_tone
+from ..sounds import tone, write_nan, write_noise_bytes, write_tone
 
 
 @dataclass

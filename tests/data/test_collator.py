@@ -12,9 +12,9 @@ from fastwhisper.data.collator import SpeechCollator
 from fastwhisper.errors import InputError
 from fastwhisper.modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 
+from ..sounds import tone, write_nan, write_tone
 from ..tiny_models import tiny_whisper
 from ..whisper_assets import whisper_processor, whisper_tokenizer
-from .sounds import tone, write_nan, write_tone
 
 AUDIO = {"array": tone(0.5), "sampling_rate": 16_000}
 

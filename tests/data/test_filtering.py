@@ -9,8 +9,8 @@ from fastwhisper.data.filtering import RowCheck, StreamFilter, drop_unusable_row
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.errors import InputError
 
+from ..sounds import tone, write_nan, write_noise_bytes, write_speech_folder
 from ..whisper_assets import whisper_processor
-from .sounds import tone, write_nan, write_noise_bytes, write_speech_folder
 
 
 @pytest.fixture(scope="module")

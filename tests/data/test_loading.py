@@ -11,9 +11,9 @@ from fastwhisper.data.audio import load_audio
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.errors import InputError
 
-from .sounds import tone, write_speech_folder, write_tone
+from ..sounds import tone, write_speech_folder, write_tone
 
-DATA = Path(os.environ.get("FASTWHISPER_DATA", Path(__file__).parents[2] / "../shared/data"))
+DATA = Path(os.environ.get("FASTWHISPER_DATA", "FASTWHISPER_DATA is not set"))
 
 
 def real_data(name: str) -> Path:

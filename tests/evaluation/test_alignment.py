@@ -7,8 +7,8 @@ from transformers import WhisperForConditionalGeneration
 from fastwhisper.errors import InputError
 from fastwhisper.evaluation.alignment import _path_scores, measure_alignment_heads
 
+from ..recordings import noise, tiny_processor
 from ..tiny_models import tiny_whisper
-from .recordings import noise, tiny_processor
 
 TOKENS, FRAMES = 12, 60
 TEXTS = ["turn on the lamp", "never mind"]

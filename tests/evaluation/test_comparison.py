@@ -12,12 +12,12 @@ from fastwhisper import FastWhisperForConditionalGeneration
 from fastwhisper.errors import InputError
 from fastwhisper.evaluation import comparison
 from fastwhisper.evaluation.comparison import ComparisonSettings, compare_models
-from fastwhisper.evaluation.generation import GenerationOptions, generate_transcripts
 from fastwhisper.evaluation.measurement import ForwardClock, peak_memory
 from fastwhisper.evaluation.report import comparison_table
+from fastwhisper.transcription.decoding import GenerationOptions, generate_transcripts
 
+from ..recordings import noise, noise_dataset, tiny_processor, write_noise
 from ..tiny_models import tiny_whisper
-from .recordings import noise, noise_dataset, tiny_processor, write_noise
 
 TEXTS = ["turn on the lamp", "never mind", "yes please", "", "call anna after lunch", "cancel the party", "stop"]
 SETTINGS = ComparisonSettings(GenerationOptions(batch_size=3), dataset={"name": "noise"}, command="test")

@@ -6,8 +6,8 @@ from transformers import EvalPrediction
 
 from fastwhisper.evaluation.training_metrics import training_metrics
 
+from ..recordings import tiny_processor
 from ..whisper_assets import whisper_processor
-from .recordings import tiny_processor
 
 
 def padded(rows, value):

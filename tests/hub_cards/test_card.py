@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from fastwhisper import FastWhisperForConditionalGeneration
 from fastwhisper.errors import InputError
 from fastwhisper.hub_cards.card import END, START, write_card
-from fastwhisper.hub_cards.facts import count_parameters, make_public
+from fastwhisper.hub_cards.folder_records import count_parameters, make_public
 
 from ..hub_folders import save_student
 

@@ -17,11 +17,11 @@ from transformers import DynamicCache
 from fastwhisper import FastSLMConfig, FastSLMForCausalLM
 from fastwhisper.errors import InputError
 from fastwhisper.hub_cards.card import END, START, write_card
-from fastwhisper.hub_cards.card_facts import count
+from fastwhisper.hub_cards.card_tables import count
 from fastwhisper.hub_cards.export import export_folder
 
+from ..fastslm_parts import tiny_pair
 from ..hub_folders import WITHOUT_PACKAGE, run_python
-from ..modeling.fastslm_parts import tiny_pair
 from .test_card import EVALUATION, PLACEHOLDERS, leaves, record
 
 RUN = {

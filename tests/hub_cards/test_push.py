@@ -13,8 +13,8 @@ from fastwhisper.errors import InputError
 from fastwhisper.hub_cards.export import export_folder
 from fastwhisper.hub_cards.push import stage
 
+from ..fastslm_parts import tiny_pair
 from ..hub_folders import WITHOUT_PACKAGE, python_answer, save_student
-from ..modeling.fastslm_parts import tiny_pair
 
 TOKEN = "hf_" + "aB3" * 12
 ARRIVES = {

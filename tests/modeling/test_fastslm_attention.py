@@ -10,7 +10,7 @@ from transformers.masking_utils import sdpa_mask
 
 from fastwhisper import FastSLMForCausalLM
 
-from .fastslm_parts import QUERIES, prompts, tiny_fastslm, tiny_language_model, windows
+from ..fastslm_parts import QUERIES, prompts, tiny_fastslm, tiny_language_model, windows
 
 NAME = "recorded"
 CASES = [

@@ -8,7 +8,7 @@ from transformers import GenerationConfig, TextIteratorStreamer
 
 from fastwhisper.modeling.generation_fastslm import EXTRA_TEXT_TOKENS, TEXT_TOKENS_PER_SECOND, LoopGuard
 
-from .fastslm_parts import AUDIO_ID, QUERIES, mask_of, prompts, tiny_fastslm, tiny_language_model, tiny_pair, windows
+from ..fastslm_parts import AUDIO_ID, QUERIES, mask_of, prompts, tiny_fastslm, tiny_language_model, tiny_pair, windows
 
 
 @pytest.fixture(scope="module")

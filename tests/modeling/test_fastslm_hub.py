@@ -25,7 +25,7 @@ from fastwhisper import FastSLMConfig, FastSLMForCausalLM, FastSLMModel, FastSLM
 from fastwhisper.hub_cards.remote_code import FAMILIES, PACKAGE, flattened_sources
 
 from ..bare_environment import INTERPRETERS, answer_elsewhere
-from .fastslm_parts import ADAPTER, tiny_encoder, tiny_language_model, tiny_pair
+from ..fastslm_parts import ADAPTER, tiny_encoder, tiny_language_model, tiny_pair
 
 READER = Path(__file__).parent / "fastslm_reader.py"
 

@@ -9,8 +9,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from fastwhisper import FastSLMConfig, FastSLMForCausalLM, FastSLMModel, HFQFormerConfig
 from fastwhisper.modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 
-from ..tiny_models import CHECKPOINTING, tiny_whisper
-from .fastslm_parts import (
+from ..fastslm_parts import (
     ADAPTER,
     AUDIO_ID,
     MEL_FRAMES,
@@ -24,6 +23,7 @@ from .fastslm_parts import (
     tiny_processor,
     windows,
 )
+from ..tiny_models import CHECKPOINTING, tiny_whisper
 
 
 @pytest.fixture(scope="module")

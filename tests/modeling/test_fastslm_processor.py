@@ -10,7 +10,7 @@ from transformers import AutoProcessor, WhisperFeatureExtractor
 
 from fastwhisper import FastSLMProcessor
 
-from .fastslm_parts import QUERIES, fresh_tokenizer, tiny_pair, tiny_processor
+from ..fastslm_parts import QUERIES, fresh_tokenizer, tiny_pair, tiny_processor
 
 SECOND = 16_000
 

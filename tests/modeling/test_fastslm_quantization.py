@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
 
 from fastwhisper import FastSLMForCausalLM, FastSLMModel
 
-from .fastslm_parts import AUDIO_ID, QUERIES, prompts, tiny_fastslm, tiny_language_model, windows
+from ..fastslm_parts import AUDIO_ID, QUERIES, prompts, tiny_fastslm, tiny_language_model, windows
 
 IDS = torch.tensor([[3, 4, 5, 6, 7], [9, 8, 7, 6, 5]])
 QUANTISERS = ["torchao-int8", "bitsandbytes-int8", "bitsandbytes-nf4"]

@@ -11,7 +11,7 @@ from fastwhisper import FastSLMProcessor
 from fastwhisper.modeling.prompt_audio import placeholder_runs
 from fastwhisper.modeling.window_clock import clock, is_clock
 
-from .fastslm_parts import QUERIES, tiny_fastslm, tiny_language_model, tiny_pair, tiny_processor
+from ..fastslm_parts import QUERIES, tiny_fastslm, tiny_language_model, tiny_pair, tiny_processor
 
 SECOND = 16_000
 FIVE = QUERIES * "<|AUDIO|>"

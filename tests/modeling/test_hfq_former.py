@@ -7,7 +7,7 @@ import torch
 
 from fastwhisper import HFQFormer, HFQFormerConfig, convert_hfq_state_dict
 from fastwhisper.configuration.configuration_fastslm import tokens_in_window
-from fastwhisper.modeling.convert_fastslm import publish_hfq_state_dict
+from fastwhisper.conversion.published_fastslm import publish_hfq_state_dict
 
 from ..tiny_models import CHECKPOINTING
 

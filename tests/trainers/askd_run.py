@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from fastwhisper import ASKDTrainer, ASKDTrainingArguments, FastWhisperForConditionalGeneration
-from fastwhisper.data.demo_tokenizer import build_demo_tokenizer
+from fastwhisper.synthetic_speech.demo_tokenizer import build_demo_tokenizer
 
 from ..tiny_models import tiny_whisper
 from .conftest import collate, make_rows

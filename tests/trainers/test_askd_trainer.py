@@ -7,7 +7,7 @@ from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from fastwhisper import ASKDTrainer, ASKDTrainingArguments, FastWhisperForConditionalGeneration
-from fastwhisper.trainers.askd_models import shares_encoder
+from fastwhisper.trainers.askd_teachers import shares_encoder
 
 from ..tiny_models import CHECKPOINTING, tiny_whisper
 from .conftest import collate, logged, make_rows
@@ -331,7 +331,7 @@ def test_a_teacher_with_another_vocabulary_is_refused(make_trainer, demo_tokeniz
 def test_another_sampling_rate_and_other_ids_are_refused(make_trainer, demo_tokenizer, tmp_path):
     from transformers import WhisperFeatureExtractor, WhisperProcessor
 
-    from fastwhisper.data.demo_tokenizer import build_demo_tokenizer
+    from fastwhisper.synthetic_speech.demo_tokenizer import build_demo_tokenizer
 
     teacher = tiny_whisper(demo_tokenizer)
     mine = WhisperProcessor(WhisperFeatureExtractor(chunk_length=2), demo_tokenizer)

@@ -9,7 +9,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from ..data.audio import AUDIO_SUFFIXES, check_audio, load_audio
 from ..errors import InputError
-from .generation import GenerationOptions, generate_transcripts, window_seconds
+from .decoding import GenerationOptions, generate_transcripts, window_seconds
 from .transcripts import Transcript
 
 STANDARD_INPUT = "-"

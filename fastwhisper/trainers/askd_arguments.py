@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import Seq2SeqTrainingArguments
 
-from .askd_options import ASKDOptions
+from .askd_settings import ASKDOptions
 
 
 @dataclass

@@ -5,9 +5,9 @@ import torch
 from transformers import DynamicCache, Gemma2Config, Qwen3MoeConfig
 
 from fastwhisper import FastSLMConfig
-from fastwhisper.hub_cards.fastslm_facts import PROMPT_TOKENS, fastslm_facts
+from fastwhisper.hub_cards.fastslm_costs import PROMPT_TOKENS, fastslm_facts
 
-from ..modeling.fastslm_parts import MEL_BINS, POSITIONS, QUERIES, tiny_fastslm, tiny_language_model
+from ..fastslm_parts import MEL_BINS, POSITIONS, QUERIES, tiny_fastslm, tiny_language_model
 
 MINUTE = 60  # windows of 1 s
 TOKENS = MINUTE * QUERIES

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .facts import CURVES_FILE, hub_name
+from .folder_records import CURVES_FILE, hub_name
 
 ASKD_NAMES = {
     "teacher_weight": "weight of the teacher at the start, λ₀",

@@ -9,7 +9,7 @@ import soundfile
 from datasets import Dataset
 from transformers import PreTrainedModel, WhisperFeatureExtractor, WhisperProcessor, WhisperTokenizer
 
-DATA = Path(os.environ.get("FASTWHISPER_DATA", Path(__file__).parents[2] / "../shared/data"))
+DATA = Path(os.environ.get("FASTWHISPER_DATA", "FASTWHISPER_DATA is not set"))
 
 
 def real_speech(name: str) -> Path:

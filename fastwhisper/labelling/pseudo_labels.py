@@ -18,18 +18,18 @@ from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
+from ..data.audio import SAMPLING_RATE, audio_path, load_audio
+from ..data.filtering import drop_unusable_rows
+from ..data.label_encoding import TIMESTAMPED_COLUMNS, spaced
+from ..data.loading import SpeechDataset
 from ..errors import InputError
-from ..evaluation.generation import GenerationOptions, check_prompt, generate_transcripts
 from ..evaluation.metrics import word_error_rate
 from ..evaluation.normalizers import text_normalizer
-from ..evaluation.progress import progress_bar
-from ..evaluation.transcripts import Transcript
-from ..evaluation.writing import write_whole
-from .audio import SAMPLING_RATE, audio_path, load_audio
-from .filtering import drop_unusable_rows
-from .label_encoding import TIMESTAMPED_COLUMNS, spaced
+from ..files import write_whole
+from ..progress import progress_bar
+from ..transcription.decoding import GenerationOptions, check_prompt, generate_transcripts
+from ..transcription.transcripts import Transcript
 from .label_parts import METADATA_NAME, LabelParts
-from .loading import SpeechDataset
 
 # The processes wait for the slowest at the end, which may take longer than a collective's ten minutes.
 WAIT = timedelta(days=7)

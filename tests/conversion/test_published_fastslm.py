@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM
 
 from fastwhisper import FastSLMForCausalLM, HFQFormer
 from fastwhisper.cli.main import main
-from fastwhisper.modeling.convert_fastslm import merge_lora, publish_hfq_state_dict, split_lora
+from fastwhisper.conversion.published_fastslm import merge_lora, publish_hfq_state_dict, split_lora
 
-from .fastslm_parts import QUERIES, tiny_pair, windows
+from ..fastslm_parts import QUERIES, tiny_pair, windows
 
 HEADS = ["--attention_heads", "4"]
 

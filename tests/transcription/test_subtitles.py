@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from fastwhisper.evaluation.subtitles import WRITERS, cues, to_json, to_srt, to_txt, to_vtt
-from fastwhisper.evaluation.transcripts import Segment, Transcript, Word, in_order
+from fastwhisper.transcription.subtitles import WRITERS, cues, to_json, to_srt, to_txt, to_vtt
+from fastwhisper.transcription.transcripts import Segment, Transcript, Word, in_order
 
 NASTY = Transcript(
     text="R&D <i>costs</i> more --> less. Then nothing.",

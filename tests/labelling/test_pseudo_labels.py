@@ -6,18 +6,18 @@ import pytest
 from datasets import Dataset, IterableDataset
 from transformers import WhisperFeatureExtractor, WhisperProcessor
 
-from fastwhisper.data import pseudo_labels
 from fastwhisper.data.audio import load_audio
 from fastwhisper.data.collator import SpeechCollator
 from fastwhisper.data.filtering import drop_unusable_rows
 from fastwhisper.data.loading import load_speech_dataset
-from fastwhisper.data.pseudo_labels import LabelSettings, label_dataset, timestamped
 from fastwhisper.errors import InputError
-from fastwhisper.evaluation.generation import GenerationOptions, generate_transcripts
-from fastwhisper.evaluation.transcripts import Segment, Transcript
+from fastwhisper.labelling import pseudo_labels
+from fastwhisper.labelling.pseudo_labels import LabelSettings, label_dataset, timestamped
+from fastwhisper.transcription.decoding import GenerationOptions, generate_transcripts
+from fastwhisper.transcription.transcripts import Segment, Transcript
 
+from ..sounds import tone, write_nan, write_speech_folder
 from ..tiny_models import tiny_whisper
-from .sounds import tone, write_nan, write_speech_folder
 
 PLAIN = LabelSettings(GenerationOptions(language="en", batch_size=2))
 

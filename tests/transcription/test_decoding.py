@@ -9,11 +9,11 @@ from transformers import WhisperFeatureExtractor, WhisperProcessor
 
 from fastwhisper import FastWhisperForConditionalGeneration
 from fastwhisper.errors import InputError
-from fastwhisper.evaluation.generation import GenerationOptions, _words, generate_transcripts, window_seconds
+from fastwhisper.transcription.decoding import GenerationOptions, _words, generate_transcripts, window_seconds
 
+from ..recordings import noise, tiny_processor, write_only_words
 from ..tiny_models import tiny_whisper
 from ..whisper_assets import whisper_tokenizer
-from .recordings import noise, tiny_processor, write_only_words
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ..errors import InputError
+from .errors import InputError
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
 from fastwhisper import FastSLMForCausalLM, FastSLMProcessor
-from fastwhisper.data.demo_tokenizer import build_demo_tokenizer
+from fastwhisper.synthetic_speech.demo_tokenizer import build_demo_tokenizer
 
 POSITIONS, QUERIES, MEL_BINS = 50, 5, 80
 MEL_FRAMES = 2 * POSITIONS

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..evaluation.writing import write_whole
+from ..files import write_whole
 
 SETTINGS_NAME = "labelling.json"
 METADATA_NAME = "metadata.jsonl"

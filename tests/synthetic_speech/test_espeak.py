@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from fastwhisper.data.commands import sample_command, vocabulary
-from fastwhisper.data.synthetic import (
+from fastwhisper.synthetic_speech.commands import sample_command, vocabulary
+from fastwhisper.synthetic_speech.espeak import (
     ACCENTS,
     BREATHING_VARIANTS,
     HELD_OUT_VARIANTS,
@@ -24,8 +24,8 @@ pytest.importorskip("espeakng_loader", reason="needs eSpeak NG: pip install fast
 
 HASH_OF_CLIPS = """
 import hashlib
-from fastwhisper.data.commands import sample_command
-from fastwhisper.data.synthetic import HELD_OUT_VARIANTS, compose_clip
+from fastwhisper.synthetic_speech.commands import sample_command
+from fastwhisper.synthetic_speech.espeak import HELD_OUT_VARIANTS, compose_clip
 clips = [compose_clip(sample_command, seed, HELD_OUT_VARIANTS, 4) for seed in range(12)]
 print(hashlib.sha256(b"".join(clip.samples.tobytes() for clip in clips)).hexdigest())
 """
