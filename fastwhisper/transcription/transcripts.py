@@ -1,6 +1,6 @@
 """What a transcription is: text, segments, words, all times in seconds from the start of the audio."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 
@@ -31,7 +31,7 @@ class Transcript:
         text (`str`): the whole text, without surrounding space.
         duration (`float`): length of the audio in seconds.
         segments (`list[Segment]`): in order, none overlapping; without timestamps one over the whole clip.
-        language (`str`, *optional*): code of the language that was given or heard.
+        language (`str`, *optional*): code of the language that was given or detected.
     """
 
     text: str
@@ -40,17 +40,16 @@ class Transcript:
     language: str | None = None
 
 
-def in_order(segments: Iterable[Segment], duration: float) -> list[Segment]:
-    """Segments and their words moved where needed so that none overlaps, runs backwards or leaves the audio."""
-    ordered, position, spoken = [], 0.0, 0.0
+def in_order(segments: Iterable[Segment], duration: float) -> Iterator[Segment]:
+    """Segments and their words, moved where needed so that none overlaps, runs backwards or leaves the audio."""
+    position = spoken = 0.0
     for segment in segments:
         start, position = _clamped(segment.start, segment.end, position, duration)
         words = []
         for word in segment.words:
             word_start, spoken = _clamped(word.start, word.end, spoken, duration)
             words.append(Word(word.text, word_start, spoken))
-        ordered.append(replace(segment, start=start, end=position, words=words))
-    return ordered
+        yield replace(segment, start=start, end=position, words=words)
 
 
 def _clamped(start: float, end: float, earliest: float, latest: float) -> tuple[float, float]:
