@@ -13,7 +13,7 @@ from ..data.languages import language_code
 from ..errors import InputError
 from .sequential import FRAMES_PER_SECOND, Fallback, MovingClip, Piece, SequentialDecoder
 from .token_kinds import TokenKinds
-from .transcripts import Segment, Transcript, in_order
+from .transcripts import Segment, Transcript, Transcription, Window
 from .word_times import words
 
 SAMPLING_RATE = 16_000
@@ -63,23 +63,6 @@ def window_seconds(model: WhisperForConditionalGeneration, processor: WhisperPro
     return extractor.chunk_length
 
 
-@dataclass(frozen=True)
-class Window:
-    """What a window of a clip says.
-
-    Args:
-        tokens (`list[int]`): ids of text and times.
-        segments (`list[Segment]`): times in seconds from the start of the clip; they may overlap those of others.
-        language (`str`, *optional*): code of the language that was given or detected.
-        end (`float`): seconds of the clip that are done.
-    """
-
-    tokens: list[int]
-    segments: list[Segment]
-    language: str | None
-    end: float
-
-
 def generate_transcripts(
     model: WhisperForConditionalGeneration,
     processor: WhisperProcessor,
@@ -101,13 +84,10 @@ def generate_transcripts(
     for index, window in decode_windows(model, processor, clips, options):
         windows[index].append(window)
     kinds = TokenKinds(processor.tokenizer)
-    transcripts = []
-    for clip, found in zip(clips, windows, strict=True):
-        duration = len(clip) / SAMPLING_RATE
-        segments = in_order((segment for window in found for segment in window.segments), duration)
-        text = kinds.text(token for window in found for token in window.tokens)
-        transcripts.append(Transcript(text, duration, list(segments), found[0].language))
-    return transcripts
+    return [
+        Transcription(found, kinds, len(clip) / SAMPLING_RATE).transcript
+        for clip, found in zip(clips, windows, strict=True)
+    ]
 
 
 def decode_windows(

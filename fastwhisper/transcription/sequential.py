@@ -177,6 +177,7 @@ class SequentialDecoder:
             output = GenerationMixin.generate(
                 self.model,  # type: ignore[arg-type]
                 encoder_outputs=_outputs(encoded),
+                attention_mask=torch.ones(encoded.shape[:2], dtype=torch.long, device=encoded.device),
                 decoder_input_ids=prompts,
                 generation_config=config,
                 logits_processor=LogitsProcessorList([rules]),

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from .token_kinds import TokenKinds
+
 
 @dataclass(frozen=True)
 class Word:
@@ -38,6 +40,82 @@ class Transcript:
     duration: float
     segments: list[Segment]
     language: str | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a window of a clip says.
+
+    Args:
+        tokens (`list[int]`): ids of text and times.
+        segments (`list[Segment]`): times in seconds from the start of the clip; they may overlap those of others.
+        language (`str`, *optional*): code of the language that was given or detected.
+        end (`float`): seconds of the clip that are done.
+    """
+
+    tokens: list[int]
+    segments: list[Segment]
+    language: str | None
+    end: float
+
+
+class Transcription:
+    """The transcription of a recording, decoded while it is read.
+
+    Segments come as soon as the window of audio that they end in is decoded, and are kept: they can be read again. The
+    language is known with the first window; the text needs all of them.
+
+    Args:
+        windows (`Iterable[Window]`): in order; read once, one at a time.
+        kinds (`TokenKinds`): of the tokenizer that the windows were decoded with.
+        duration (`float`): length of the recording in seconds.
+    """
+
+    def __init__(self, windows: Iterable[Window], kinds: TokenKinds, duration: float) -> None:
+        self.duration = duration
+        self._windows = iter(windows)
+        self._kinds = kinds
+        self._decoded: list[Window] = []
+        self._segments: list[Segment] = []
+        self._coming = in_order(self._decode(), duration)
+
+    @property
+    def segments(self) -> Iterator[Segment]:
+        """The segments in order, each with its words where they were asked for."""
+        position = 0
+        while position < len(self._segments) or self._next_segment():
+            yield self._segments[position]
+            position += 1
+
+    @property
+    def language(self) -> str | None:
+        """Code of the language that was given or detected."""
+        if not self._decoded:
+            self._next_segment()
+        return self._decoded[0].language
+
+    @property
+    def text(self) -> str:
+        """The whole text, without surrounding space."""
+        while self._next_segment():
+            pass
+        return self._kinds.text(token for window in self._decoded for token in window.tokens)
+
+    @property
+    def transcript(self) -> Transcript:
+        """All of it, for `subtitles.WRITERS` and for JSON."""
+        return Transcript(self.text, self.duration, list(self.segments), self.language)
+
+    def _decode(self) -> Iterator[Segment]:
+        for window in self._windows:
+            self._decoded.append(window)
+            yield from window.segments
+
+    def _next_segment(self) -> bool:
+        segment = next(self._coming, None)
+        if segment is not None:
+            self._segments.append(segment)
+        return segment is not None
 
 
 def in_order(segments: Iterable[Segment], duration: float) -> Iterator[Segment]:
