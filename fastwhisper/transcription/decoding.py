@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from transformers import GenerationConfig, WhisperForConditionalGeneration, Whis
 
 from ..data.languages import language_code
 from ..errors import InputError
-from .sequential import FRAMES_PER_SECOND, Fallback, MovingClip, Piece, SequentialDecoder
-from .token_kinds import TokenKinds
+from .sequential import FRAMES_PER_SECOND, Fallback, MovingClip, SequentialDecoder
+from .token_kinds import Piece, TokenKinds
 from .transcripts import Segment, Transcript, Transcription, Window
 from .word_times import words
 
@@ -195,12 +195,12 @@ def _decode_moving(
     while waiting := [row for row, clip in enumerate(moving) if not clip.is_done]:
         with _evaluating(model):
             decoded = decoder.decode_windows([moving[row] for row in waiting])
-        for row, pieces in zip(waiting, decoded, strict=True):
-            segments = [_segment(processor, kinds, piece, languages[row]) for piece in pieces]
+        for row, found in zip(waiting, decoded, strict=True):
+            segments = [_segment(processor, kinds, piece, languages[row]) for piece in found]
             yield (
                 row,
                 Window(
-                    [token for piece in pieces for token in piece.tokens],
+                    [token for piece in found for token in piece.tokens],
                     [segment for segment in segments if segment.text],
                     languages[row],
                     moving[row].position / FRAMES_PER_SECOND,
@@ -262,5 +262,7 @@ def _prompt(config: Any, language: str | None, task: str) -> list[int]:
 
 
 def _segment(processor: WhisperProcessor, kinds: TokenKinds, piece: Piece, language: str | None) -> Segment:
-    found = words(processor.tokenizer, kinds, piece.tokens, piece.times, piece.end, language) if piece.times else []
-    return Segment(kinds.text(piece.tokens), piece.start, piece.end, found)
+    segment = Segment(kinds.text(piece.tokens), piece.start, piece.end)
+    if not piece.times:
+        return segment
+    return replace(segment, words=words(processor.tokenizer, piece.text_tokens, piece.times, segment, language))

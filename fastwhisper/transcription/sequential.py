@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
-from .token_kinds import TimestampRules, TokenKinds, pieces
+from .token_kinds import Piece, TimestampRules, TokenKinds, pieces
 from .word_times import token_times
 
 FRAMES_PER_SECOND = 100
@@ -47,16 +48,6 @@ class MovingClip:
     @property
     def is_done(self) -> bool:
         return self.position >= self.features.shape[-1]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Token ids between two times in seconds; the start of each token, where it was asked for, else nothing."""
-
-    start: float
-    end: float
-    tokens: list[int]
-    times: list[float]
 
 
 @dataclass(frozen=True)
@@ -108,37 +99,43 @@ class SequentialDecoder:
     @torch.no_grad()
     def decode_windows(self, clips: Sequence[MovingClip]) -> list[list[Piece]]:
         """Decode the next window of each clip together, and move the clips on; silence has no pieces."""
-        model = self.model
-        size = 2 * model.config.max_source_positions
+        size = 2 * self.model.config.max_source_positions
         windows = [clip.features[:, clip.position : clip.position + size] for clip in clips]
-        padded = [torch.nn.functional.pad(window, (0, size - window.shape[-1])) for window in windows]
-        encoded = model.model.encoder(torch.stack(padded).to(model.device, model.dtype)).last_hidden_state
-        attempts = self._attempts(encoded, clips)
         frames = [window.shape[-1] for window in windows]
-        times: list[list[float]] = [[] for _ in clips]
+        padded = torch.stack([pad(window, (0, size - window.shape[-1])) for window in windows])
+        encoded = self.model.model.encoder(padded.to(self.model.device, self.model.dtype)).last_hidden_state
+        found: list[list[Piece]] = []
+        moves = []
+        for attempt, length in zip(self._attempts(encoded, clips), frames, strict=True):
+            decoded, moved = ([], length) if attempt is None else pieces(attempt.tokens, self.kinds, length)
+            found.append(decoded)
+            moves.append(moved)
         if self.word_times:
-            spoken = [row for row, attempt in enumerate(attempts) if attempt is not None and attempt.tokens]
-            sequences = [(clips[row].prompt, attempts[row].tokens) for row in spoken]  # type: ignore[union-attr]
-            found = token_times(model, encoded[spoken], sequences, [frames[row] for row in spoken])
-            for row, starts in zip(spoken, found, strict=True):
-                times[row] = starts
-        return [
-            self._moved(clip, attempt, starts, length)
-            for clip, attempt, starts, length in zip(clips, attempts, times, frames, strict=True)
-        ]
+            self._add_times(encoded, clips, found, frames)
+        for clip, decoded, moved in zip(clips, found, moves, strict=True):
+            for piece in decoded:
+                piece.delay(clip.position / FRAMES_PER_SECOND)
+            clip.position += moved
+        return found
 
-    def _moved(self, clip: MovingClip, attempt: _Attempt | None, times: list[float], frames: int) -> list[Piece]:
-        """The pieces of a window at its place in the recording; moves the clip to the next."""
-        offset = clip.position / FRAMES_PER_SECOND
-        if attempt is None:
-            clip.position += frames
-            return []
-        found, moved = pieces(attempt.tokens, self.kinds, frames)
-        clip.position += moved
-        return [
-            Piece(offset + start, offset + end, attempt.tokens[place], [offset + time for time in times[place]])
-            for start, end, place in found
-        ]
+    def _add_times(
+        self, encoded: torch.Tensor, clips: Sequence[MovingClip], found: list[list[Piece]], frames: list[int]
+    ) -> None:
+        texts = [[token for piece in decoded for token in piece.text_tokens] for decoded in found]
+        rows = [row for row, text in enumerate(texts) if text]
+        if not rows:
+            return
+        prompts = [clips[row].prompt for row in rows]
+        aligned = token_times(
+            self.model, encoded[rows], prompts, [texts[row] for row in rows], [frames[row] for row in rows], self.kinds
+        )
+        for row, times in zip(rows, aligned, strict=True):
+            begin = 0
+            for piece in found[row]:
+                end = begin + len(piece.text_tokens)
+                # The end of a token is the start of the next.
+                piece.times = times[begin : end + 1]
+                begin = end
 
     def _attempts(self, encoded: torch.Tensor, clips: Sequence[MovingClip]) -> list[_Attempt | None]:
         """The first attempt at each window that is not doubtful, else the last; `None` for silence."""

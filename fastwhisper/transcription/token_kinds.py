@@ -1,7 +1,8 @@
 """Which token ids of a Whisper are text, which are times, and which control the decoder."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, WhisperTimeStampLogitsProcessor, WhisperTokenizer
@@ -73,39 +74,66 @@ class TimestampRules(LogitsProcessor):
         return self._rules(ids, scores.roll(self._added, dims=-1)).roll(-self._added, dims=-1)
 
 
-def pieces(tokens: Sequence[int], kinds: TokenKinds, frames: int) -> tuple[list[tuple[float, float, slice]], int]:
+@dataclass
+class Piece:
+    """A segment as the model wrote it.
+
+    Args:
+        start (`float`), end (`float`): in seconds from the start of the window, later of the recording.
+        tokens (`list[int]`): ids, those of its times included.
+        text_tokens (`list[int]`): ids of its text.
+        times (`list[float]`): where they were asked for, when each text token begins and when the last one ends.
+    """
+
+    start: float
+    end: float
+    tokens: list[int]
+    text_tokens: list[int]
+    times: list[float] = field(default_factory=list)
+
+    def delay(self, seconds: float) -> None:
+        """Move all times."""
+        self.start += seconds
+        self.end += seconds
+        self.times = [time + seconds for time in self.times]
+
+
+def pieces(tokens: list[int], kinds: TokenKinds, frames: int) -> tuple[list[Piece], int]:
     """Segments of a window, and where the next window begins.
 
     Two times side by side end a segment and start the next. What follows the last such pair is unfinished and is
     decoded again in the next window; a single time at the end says that nothing follows.
 
     Args:
-        tokens (`Sequence[int]`): what was generated in the window, without the end of text.
+        tokens (`list[int]`): what was generated in the window, without the end of text.
         kinds (`TokenKinds`): which of them are times.
         frames (`int`): feature frames of audio in the window, 10 ms each.
 
     Returns:
-        `tuple[list[tuple[float, float, slice]], int]`: start and end in seconds from the start of the window, and the
-        place in `tokens`, of each segment; the frames to move on by.
+        `tuple[list[Piece], int]`: the segments, and the frames to move on by.
 
-    Source: `decode` of openai-whisper's `transcribe.py`, as `WhisperGenerationMixin._retrieve_segment` has it.
+    Source: `WhisperGenerationMixin._retrieve_segment`, after `transcribe.py` of openai-whisper.
     """
     times = [kinds.is_time(token) for token in tokens]
 
     def seconds(position: int) -> float:
         return (tokens[position] - kinds.first_time) * TIME_STEP
 
+    def piece(start: float, end: float, part: list[int]) -> Piece:
+        return Piece(start, end, part, [token for token in part if kinds.is_text(token)])
+
     cuts = [position for position in range(1, len(tokens)) if times[position - 1] and times[position]]
     if not cuts:
         last = max((position for position, is_time in enumerate(times) if is_time), default=None)
         end = frames // 2 * TIME_STEP if last is None or tokens[last] == kinds.first_time else seconds(last)
-        return [(0.0, end, slice(0, len(tokens)))], frames
+        return [piece(0.0, end, tokens)], frames
     if times[-2:] == [False, True]:
-        starts, ends = [0, *cuts], [*cuts, len(tokens)]
-        moved = frames
+        bounds, moved = [0, *cuts, len(tokens)], frames
     else:
-        starts, ends = [0, *cuts[:-1]], cuts
-        moved = round(seconds(cuts[-1] - 1) / TIME_STEP) * 2
-    found = [(seconds(start), seconds(end - 1), slice(start, end)) for start, end in zip(starts, ends, strict=True)]
+        bounds, moved = [0, *cuts], 2 * (tokens[cuts[-1] - 1] - kinds.first_time)
+    found = [
+        piece(seconds(start), seconds(end - 1), tokens[start:end])
+        for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
     # A model without a sense of time may end a segment at 0, where the window would stand still, or behind the window.
     return found, min(moved, frames) or frames

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,46 +11,57 @@ from transformers.models.whisper.generation_whisper import _dynamic_time_warping
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, _combine_tokens_into_words
 
 from .token_kinds import TIME_STEP, TokenKinds
-from .transcripts import Word
+from .transcripts import Segment, Word
+
+_TINY = torch.finfo(torch.float32).tiny
+# openai-whisper's: punctuation that belongs to the word before it, and seconds by which a word may leave its segment.
+_CLOSING = frozenset("\"'.。,，!！?？:：”)]}、")
+_FAR_OFF = 0.5
 
 
 def token_times(
     model: WhisperForConditionalGeneration,
     encoded: torch.Tensor,
-    sequences: Sequence[tuple[list[int], list[int]]],
+    prompts: Sequence[list[int]],
+    texts: Sequence[list[int]],
     frames: Sequence[int],
+    kinds: TokenKinds,
 ) -> list[list[float]]:
-    """Seconds from the start of the window at which each token begins.
+    """Seconds from the start of the window at which each token of a text begins, and at which the last one ends.
 
-    The decoder reads what it wrote once more; attention over the audio of a row alone is warped onto its tokens alone,
-    so that neighbours in a batch and beams make no difference.
+    The decoder reads the text once more, without times. Each token is aligned with the attention that it was chosen
+    by, over the audio of its own row: neighbours in a batch and beams make no difference. (transformers aligns it with
+    the attention of the token after it, a word late.)
 
     Args:
         model (`WhisperForConditionalGeneration`): its attention implementation is as before afterwards.
         encoded (`torch.Tensor`): encoder states `(batch, positions, hidden)`, one row a window.
-        sequences (`Sequence[tuple[list[int], list[int]]]`): prompt, and tokens that followed it without the end of
-            text, of each row.
+        prompts (`Sequence[list[int]]`): start of transcript, language and task of each row.
+        texts (`Sequence[list[int]]`): text tokens of each row.
         frames (`Sequence[int]`): feature frames of audio in each window, two a position.
+        kinds (`TokenKinds`): of the model's tokenizer.
 
-    Source: `WhisperGenerationMixin._extract_token_timestamps`, and `timing.py` of openai-whisper.
+    Source: `find_alignment` in `timing.py` of openai-whisper.
     """
-    if not sequences:
-        return []
-    longest = max(len(prompt) + len(tokens) for prompt, tokens in sequences)
-    padding = model.config.pad_token_id or 0
-    rows = [[*prompt, *tokens, *[padding] * longest][:longest] for prompt, tokens in sequences]
-    attention = _alignment_attention(model, encoded, torch.tensor(rows, device=encoded.device))
+    # A window that the model filled to its last position is a token longer in this form.
+    rows = [
+        [*prompt, kinds.no_timestamps, *text, kinds.end_of_text][: model.config.max_target_positions]
+        for prompt, text in zip(prompts, texts, strict=True)
+    ]
+    longest = max(map(len, rows))
+    padded = torch.tensor([row + [kinds.end_of_text] * (longest - len(row)) for row in rows], device=encoded.device)
+    attention = _alignment_attention(model, encoded, padded)
     found = []
-    for row, ((prompt, tokens), length) in enumerate(zip(sequences, frames, strict=True)):
-        begin = len(prompt)
-        weights = attention[row, :, begin : begin + len(tokens), : max(1, length // 2)].float().cpu()
+    for row, (prompt, ids, length) in enumerate(zip(prompts, rows, frames, strict=True)):
+        weights = attention[row, :, : len(ids), : max(1, length // 2)].float().cpu()
+        weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=_TINY)
         std, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
-        # A place that all tokens attend to alike, as the only one of a single token, says nothing.
-        standard = (weights - mean) / std.clamp(min=torch.finfo(torch.float32).tiny)
-        matrix = _median_filter(standard, model.config.median_filter_width).mean(dim=0)
-        places, positions = _dynamic_time_warping(-matrix.double().numpy())
-        begins = np.diff(places, prepend=-1) > 0
-        found.append([float(position) * TIME_STEP for position in positions[begins]])
+        standard = _median_filter((weights - mean) / std.clamp(min=_TINY), model.config.median_filter_width)
+        matrix = standard.mean(dim=0)[len(prompt) : -1]
+        tokens, positions = _dynamic_time_warping(-matrix.double().numpy())
+        begins = np.diff(tokens, prepend=-1) > 0
+        starts = [float(position) * TIME_STEP for position in positions[begins]]
+        found.append(starts + [starts[-1]] * (len(texts[row]) + 1 - len(starts)))
     return found
 
 
@@ -97,22 +109,25 @@ def _eager_attention(model: WhisperForConditionalGeneration) -> Iterator[None]:
 
 
 def words(
-    tokenizer: WhisperTokenizer,
-    kinds: TokenKinds,
-    tokens: list[int],
-    times: list[float],
-    segment_end: float,
-    language: str | None,
+    tokenizer: WhisperTokenizer, tokens: list[int], times: list[float], segment: Segment, language: str | None
 ) -> list[Word]:
-    """Words of a segment: each ends where the token after it starts, the last one no earlier than the segment."""
-    positions = [position for position, token in enumerate(tokens) if kinds.is_text(token)]
-    texts, _, groups = _combine_tokens_into_words(
-        tokenizer, [tokens[position] for position in positions], LANGUAGES[language or "en"]
-    )
+    """Words of a segment: each ends where the token after it begins, its closing punctuation not counted.
+
+    Args:
+        tokenizer (`WhisperTokenizer`): of the model.
+        tokens (`list[int]`): text tokens of the segment.
+        times (`list[float]`): when each of them begins, and when the last one ends, in seconds.
+        segment (`Segment`): for its own times, which the first and the last word keep to where they are far off.
+        language (`str`, *optional*): code; it decides how words are told apart.
+    """
+    texts, _, groups = _combine_tokens_into_words(tokenizer, tokens, LANGUAGES[language or "en"])
     found = []
     for text, group in zip(texts, groups, strict=True):
         if text.strip():
-            following = positions[group[-1]] + 1
-            end = times[following] if following < len(times) else segment_end
-            found.append(Word(text.strip(), times[positions[group[0]]], end))
+            spoken = [place for place in group if tokenizer.decode([tokens[place]]).strip() not in _CLOSING] or group
+            found.append(Word(text.strip(), times[spoken[0]], times[spoken[-1] + 1]))
+    if found and found[0].start < segment.start - _FAR_OFF and found[0].end > segment.start:
+        found[0] = replace(found[0], start=segment.start)
+    if found and found[-1].end > segment.end + _FAR_OFF and found[-1].start < segment.end:
+        found[-1] = replace(found[-1], end=segment.end)
     return found

@@ -10,7 +10,7 @@ from transformers import WhisperFeatureExtractor, WhisperProcessor
 from fastwhisper import FastWhisperForConditionalGeneration
 from fastwhisper.errors import InputError
 from fastwhisper.transcription.decoding import GenerationOptions, generate_transcripts, window_seconds
-from fastwhisper.transcription.token_kinds import TokenKinds
+from fastwhisper.transcription.transcripts import Segment
 from fastwhisper.transcription.word_times import words as split_words
 
 from ..recordings import noise, tiny_processor, write_only_words
@@ -134,12 +134,12 @@ def test_the_language_is_heard_unless_given(multilingual, multilingual_processor
 def test_words_of_a_language_without_spaces(multilingual_processor):
     tokenizer = multilingual_processor.tokenizer
     tokens = tokenizer(" 今日は、世界 good day", add_special_tokens=False).input_ids
-    times = [0.1 * index for index in range(len(tokens))]
-    found = split_words(tokenizer, TokenKinds(tokenizer), tokens, times, 9.0, "ja")
+    times = [0.1 * index for index in range(len(tokens) + 1)]
+    segment = Segment("", 0.0, 9.0)
+    found = split_words(tokenizer, tokens, times, segment, "ja")
     assert "".join(word.text for word in found) == "今日は、世界goodday"
-    assert len(found) == 4 and found[-1].end == 9.0
-    english = split_words(tokenizer, TokenKinds(tokenizer), tokens, times, 9.0, "en")
-    assert [word.text for word in english][1:] == ["good", "day"]
+    assert len(found) == 4 and found[-1].end == times[-1]
+    assert [word.text for word in split_words(tokenizer, tokens, times, segment, "en")][1:] == ["good", "day"]
 
 
 @pytest.mark.parametrize("language, task", [("de", "transcribe"), (None, "translate")])
