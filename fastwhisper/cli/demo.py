@@ -137,7 +137,7 @@ def _train(
     from ..data.collator import SpeechCollator
     from ..evaluation.alignment import measure_alignment_heads
     from ..evaluation.training_metrics import training_metrics
-    from ..hub_cards.callback import FastWhisperCardCallback
+    from ..hub_cards.callback import ModelCardCallback
     from ..hub_cards.export import export_folder
     from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
     from ..trainers.askd_arguments import ASKDTrainingArguments
@@ -148,8 +148,11 @@ def _train(
     torch.manual_seed(arguments.seed)
     processor = WhisperProcessor.from_pretrained(packaged)
     teacher = WhisperForConditionalGeneration.from_pretrained(packaged, dtype=torch.float32)
+    export_folder(teacher, processor, teacher_folder)
+    # From the folder: the student records its name, by which the card knows the teacher among the measured models.
+    teacher = WhisperForConditionalGeneration.from_pretrained(teacher_folder)
     student = FastWhisperForConditionalGeneration.from_teacher(teacher, arguments.decoder_layers)
-    card = FastWhisperCardCallback(
+    card = ModelCardCallback(
         teacher,
         datasets=["synthetic household commands (eSpeak NG)"],
         language="en",
@@ -201,7 +204,6 @@ def _train(
     )
     student.generation_config.update(alignment_heads=heads)
     export_folder(student, processor, student_folder)
-    export_folder(teacher, processor, teacher_folder)
     card.write(student_folder)
 
 

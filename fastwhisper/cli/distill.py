@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
     from ..data.loading import SpeechDataset
-    from ..hub_cards.callback import FastWhisperCardCallback
+    from ..hub_cards.callback import ModelCardCallback
     from ..trainers.askd_arguments import ASKDTrainingArguments
     from ..trainers.askd_trainer import ASKDTrainer
 
@@ -88,7 +88,7 @@ def distill(arguments: DistillArguments, training_arguments: "ASKDTrainingArgume
 
     from ..data.collator import SpeechCollator
     from ..evaluation.training_metrics import training_metrics
-    from ..hub_cards.callback import FastWhisperCardCallback
+    from ..hub_cards.callback import ModelCardCallback
     from ..progress import quiet_transformers
     from ..trainers.askd_trainer import ASKDTrainer
     from ..trainers.training_bar import show_training_bar
@@ -102,7 +102,7 @@ def distill(arguments: DistillArguments, training_arguments: "ASKDTrainingArgume
     with training_arguments.main_process_first():
         teacher, student, processor, teacher_processor = _load_models(arguments)
     dataset, eval_dataset = _load_data(arguments, processor, student.config.max_target_positions, training_arguments)
-    card = FastWhisperCardCallback(teacher, datasets=[arguments.dataset], language=arguments.language)
+    card = ModelCardCallback(teacher, datasets=[arguments.dataset], language=arguments.language)
     trainer = ASKDTrainer(
         model=_with_lora(student, arguments.lora_rank) if arguments.lora_rank else student,
         teacher_model=teacher,
@@ -260,7 +260,7 @@ def _with_lora(student: "WhisperForConditionalGeneration", rank: int):
     return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))
 
 
-def _write_student(trainer: "ASKDTrainer", processor: "WhisperProcessor", card: "FastWhisperCardCallback") -> None:
+def _write_student(trainer: "ASKDTrainer", processor: "WhisperProcessor", card: "ModelCardCallback") -> None:
     from peft import PeftModel
 
     from ..hub_cards.export import export_folder

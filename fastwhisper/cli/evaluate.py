@@ -92,6 +92,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         ),
         repeats=arguments.repeats,
         dataset={"name": display_name(arguments.data), "config": arguments.name, "split": arguments.split},
+        folders={label: Path(name) for (label, *_), name in zip(models, names, strict=True) if Path(name).is_dir()},
     )
     report = compare_models(models, dataset, settings, predictions)
     write_report(report, report_path)

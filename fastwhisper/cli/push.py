@@ -11,38 +11,43 @@ from .arguments import run_parsed
 class PushArguments:
     """Options of `fastwhisper push`."""
 
-    private: bool = field(default=False, metadata={"help": "make a repository that does not exist a private one"})
-    revision: str = field(default="", metadata={"help": "branch to upload to; created where it does not exist"})
-    create_pr: bool = field(default=False, metadata={"help": "open a pull request instead of writing to the branch"})
+    private: bool = field(default=False, metadata={"help": "make the repository private if it is created"})
+    revision: str = field(default="", metadata={"help": "branch to upload to; created if it does not exist"})
+    create_pr: bool = field(
+        default=False, metadata={"help": "open a pull request instead of committing to the branch"}
+    )
 
 
 def push(folder_and_repository: list[str], arguments: PushArguments) -> None:
     """Upload a folder to a repository in one commit, and print the address of the commit.
 
     Raises:
-        InputError: for anything but a folder and a repository, and as [`upload_folder_to_hub`].
+        InputError: for anything but a folder and a repository, for files that cannot be read or copied, and as
+            [`upload_folder_to_hub`].
     """
     from ..hub_cards.push import upload_folder_to_hub
 
     if len(folder_and_repository) != 2:
         raise InputError(f"give FOLDER and REPO, not {len(folder_and_repository)} words; see fastwhisper push --help")
     folder, repository = folder_and_repository
-    print(
-        upload_folder_to_hub(
+    try:
+        address = upload_folder_to_hub(
             folder,
             repository,
             private=arguments.private or None,
             revision=arguments.revision or None,
             create_pr=arguments.create_pr,
         )
-    )
+    except OSError as error:
+        raise InputError(f"{folder} cannot be uploaded: {error}") from error
+    print(address)
 
 
 def main(argv: Sequence[str]) -> None:
     run_parsed(
         "fastwhisper push",
         "Upload a saved FOLDER to the Hub repository REPO (OWNER/NAME) in one commit. Checkpoints, optimiser states\n"
-        "and training arguments stay here; a file with a token or a path of this machine in it is refused.",
+        "and training arguments stay here; a file that holds a token or a path of this machine is refused.",
         argv,
         PushArguments,
         push,

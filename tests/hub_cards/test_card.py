@@ -57,7 +57,7 @@ def folder(saved, tmp_path):
 
 
 def record(folder, run=None, evaluation=None):
-    for name, facts in (("askd_run.json", run), ("evaluation.json", evaluation)):
+    for name, facts in (("training_run.json", run), ("evaluation.json", evaluation)):
         if facts is not None:
             (folder / name).write_text(json.dumps(facts))
 

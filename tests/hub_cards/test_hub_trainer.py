@@ -12,7 +12,7 @@ from ..hub_folders import WITHOUT_PACKAGE, python_answer, save_student
 TOKEN = "hf_" + "cD4" * 12
 FOLDER = {
     "README.md",
-    "askd_run.json",
+    "training_run.json",
     "config.json",
     "configuration_fastwhisper.py",
     "curves.png",
@@ -32,7 +32,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from fastwhisper import ASKDTrainer, ASKDTrainingArguments, FastWhisperForConditionalGeneration
-from fastwhisper.hub_cards.callback import FastWhisperCardCallback
+from fastwhisper.hub_cards.callback import ModelCardCallback
 
 torch.set_num_threads(1)
 folder, answers, logged = sys.argv[1], {}, []
@@ -59,7 +59,7 @@ def trainer(name, lora=None, card=True, **settings):
         os.path.abspath(name), max_steps=2, save_steps=1, logging_steps=1, per_device_train_batch_size=2,
         report_to=[], use_cpu=True, disable_tqdm=True, **settings,
     )
-    callbacks = [FastWhisperCardCallback(teacher, datasets=["openslr/librispeech_asr"])] if card else []
+    callbacks = [ModelCardCallback(teacher, datasets=["openslr/librispeech_asr"])] if card else []
     return ASKDTrainer(
         student, teacher, args, train_dataset=[row] * 4, processing_class=processor, callbacks=callbacks
     )

@@ -19,7 +19,7 @@ from ..hub_folders import WITHOUT_PACKAGE, python_answer, save_student
 TOKEN = "hf_" + "aB3" * 12
 ARRIVES = {
     "README.md",
-    "askd_run.json",
+    "training_run.json",
     "config.json",
     "configuration_fastwhisper.py",
     "curves.png",
@@ -113,7 +113,7 @@ def folder(tmp_path_factory, demo_tokenizer):
     folder = save_student(tmp_path_factory.mktemp("push") / "student", demo_tokenizer)
     (folder / "preprocessor_config.json").unlink()
     (folder / "curves.png").write_bytes(b"\x89PNG")
-    (folder / "askd_run.json").write_text(json.dumps({"teacher": {"license": "apache-2.0"}}))
+    (folder / "training_run.json").write_text(json.dumps({"teacher": {"license": "apache-2.0"}}))
     (folder / "evaluation.json").write_text(json.dumps({"command": f"fastwhisper evaluate --model {folder}"}))
     for name in ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "self_teacher.safetensors"):
         (folder / name).write_bytes(TOKEN.encode())
