@@ -1,8 +1,10 @@
 """`fastwhisper evaluate` from checkpoints and a folder to a table and a report."""
 
+import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +73,10 @@ def test_two_models_to_a_table_and_a_report(checkpoints, data, tmp_path, capsys)
         ("student", "student"),
         ("teacher", "teacher"),
     ]
+    weights = [hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest() for folder in checkpoints]
+    assert [(model["folder"], model["weights_sha256"]) for model in report["models"]] == list(
+        zip(("student", "teacher"), weights, strict=True)
+    )
     assert report["dataset"]["name"] == "speech" and report["dataset"]["rows"] == 3
     assert report["settings"]["language"] == "en"
     assert report["speed_ratio"] > 0
