@@ -233,7 +233,7 @@ def _finish(student: Path, report: dict[str, Any]) -> None:
     print(
         f"\nThe student makes {'fewer' if better else 'no fewer'} errors than its teacher "
         f"({100 * student_rates['wer']:.2f} % against {100 * teacher_rates['wer']:.2f} % WER) "
-        f"and is {report['speed_ratio']:.1f} times as fast.\n"
+        f"and is {report['speed_ratio']:.1f} times as fast (beams: {report['settings']['num_beams']} each).\n"
     )
     for what, path in (
         ("checkpoint", student),

@@ -15,7 +15,7 @@ from ..files import write_whole
 from .card_metadata import eval_entries
 from .card_tables import count
 from .fastslm_card import fastslm_metadata, fastslm_values
-from .fastwhisper_card import fastwhisper_metadata, fastwhisper_values, teacher_name
+from .fastwhisper_card import fastwhisper_metadata, fastwhisper_values, is_student, teacher_name
 from .folder_records import (
     EVALUATION_FILE,
     RUN_FILE,
@@ -88,9 +88,8 @@ def write_card(folder: str | os.PathLike, name: str | None = None, overwrite: bo
         if record:
             # These files are published with the card: no path of this machine in them.
             write_record(folder / file, record)
-    teacher = teacher_name(config, run)
-    own_role = "student" if teacher or config.get("teacher_decoder_layers") else "model"
-    measured = with_roles(evaluation, folder, name, own_role, teacher)
+    own_role = "student" if is_student(config, run) else "model"
+    measured = with_roles(evaluation, folder, name, own_role, teacher_name(config, run))
     if measured["models"] and not own_model(measured):
         logger.warning(
             "%s measured other models than the one in %s: the card shows no results; measure this one "

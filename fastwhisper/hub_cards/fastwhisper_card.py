@@ -33,20 +33,15 @@ def fastwhisper_metadata(name: str, config: dict[str, Any], run: dict, evaluatio
         pipeline_tag=MEASURED_TASK,
         base_model=teacher,
         base_model_relation="finetune" if teacher else None,
-        tags=all_tags(["whisper", "fastwhisper", "distillation"], run),
+        tags=all_tags(["whisper", "fastwhisper", *(["distillation"] if is_student(config, run) else [])], run),
     )
 
 
 def fastwhisper_values(folder: Path, name: str, config: dict[str, Any], run: dict, evaluation: dict) -> dict[str, Any]:
     """The variables of the FastWhisper template."""
     askd = run.get("askd", {})
-    teacher = {
-        "name": teacher_name(config, run),
-        "decoder_layers": config.get("teacher_decoder_layers"),
-        "encoder_layers": config.get("teacher_encoder_layers"),
-        "parameters": run.get("teacher", {}).get("parameters") or teacher_model(evaluation).get("parameters"),
-    }
-    teacher["link"] = hub_link(teacher["name"]) if teacher["name"] else None
+    teacher = teacher_name(config, run)
+    parameters = run.get("teacher", {}).get("parameters") or teacher_model(evaluation).get("parameters")
     return {
         "name": name,
         "student": {
@@ -54,14 +49,19 @@ def fastwhisper_values(folder: Path, name: str, config: dict[str, Any], run: dic
             "encoder_layers": config["encoder_layers"],
             "parameters": count_parameters(folder),
         },
-        "teacher": teacher,
+        "teacher": {
+            "words": teacher and (hub_link(teacher) if hub_name(teacher) else f"`{teacher}`"),
+            "decoder_layers": config.get("teacher_decoder_layers"),
+            "encoder_layers": config.get("teacher_encoder_layers"),
+            "parameters": parameters,
+        },
         "layers": kept_layers(config),
         "askd": named(_used_settings(askd), ASKD_SETTINGS),
         # The trainer also trains on the gold text alone.
         "distilled": bool(askd.get("teacher_weight") or askd.get("self_weight")),
         "window": window_seconds(config),
-        "limits": [*run.get("limits", []), *_limits(config, evaluation)],
-        "license": _license_words(teacher["name"], run),
+        "limits": [*run.get("limits", []), *_limits(config, run, evaluation)],
+        "license": _license_words(teacher, run),
         **recorded(folder, run, evaluation),
     }
 
@@ -75,6 +75,11 @@ def window_seconds(config: dict[str, Any]) -> int | float:
 def teacher_name(config: dict[str, Any], run: dict[str, Any]) -> str | None:
     """The teacher's name as the student, or else its training, recorded it."""
     return config.get("teacher") or run.get("teacher", {}).get("name")
+
+
+def is_student(config: dict[str, Any], run: dict[str, Any]) -> bool:
+    """Whether the folder's records name a teacher; without one it is a Whisper like any other."""
+    return teacher_name(config, run) is not None or config.get("teacher_decoder_layers") is not None
 
 
 def kept_layers(config: dict[str, Any]) -> list[str]:
@@ -95,17 +100,18 @@ def _used_settings(askd: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in askd.items() if name != "ema_decay" or askd.get("self_teacher") == "ema"}
 
 
-def _limits(config: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
+def _limits(config: dict[str, Any], run: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
     window = window_seconds(config)
     short = (
         f"Its window is {window} seconds of audio, not 30: engines that expect 30 do not run it, and after the first "
         "window the segment times of transformers' pipeline are wrong (its word times are right)."
     )
+    inherited = "It inherits the languages, blind spots and biases of the teacher whose layers it was built from."
     return [
         error_limit(evaluation),
         *([short] if window != 30 else []),
         "Like any Whisper, it can write words that nobody said, especially on silence, music and noise.",
-        "It inherits the languages, blind spots and biases of the teacher whose layers it was built from.",
+        *([inherited] if is_student(config, run) else []),
     ]
 
 

@@ -125,6 +125,24 @@ def test_a_stock_run_with_adapters_is_let_through(tmp_path, demo_tokenizer, rows
     assert "askd" not in json.loads((tmp_path / "training_run.json").read_text())
 
 
+def test_a_checkpoint_that_is_pushed_is_completed_once(tmp_path, monkeypatch, demo_tokenizer):
+    completed = []
+    monkeypatch.setattr(
+        "fastwhisper.hub_cards.callback.complete_hub_folder", lambda folder, processor: completed.append(folder.name)
+    )
+    arguments = Seq2SeqTrainingArguments(str(tmp_path), report_to=[], use_cpu=True)
+    callback, state = ModelCardCallback(), TrainerState(max_steps=2)
+    for step, pushed in ((1, True), (2, False)):
+        state.global_step = step
+        tiny_student(demo_tokenizer).save_pretrained(tmp_path / f"checkpoint-{step}")
+        if pushed:
+            callback.on_push_begin(arguments, state, TrainerControl())
+        callback.on_save(arguments, state, TrainerControl())
+
+    assert completed == ["checkpoint-1", "checkpoint-2"]
+    assert all((tmp_path / name / "README.md").is_file() for name in completed)
+
+
 def test_a_card_by_hand_stops_no_training(tmp_path, caplog, demo_tokenizer):
     tiny_student(demo_tokenizer).save_pretrained(tmp_path)
     (tmp_path / "README.md").write_text("# Mine\n")

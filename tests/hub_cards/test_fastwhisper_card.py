@@ -128,6 +128,6 @@ def test_local_folders_are_not_hub_names(folder, saved_student, monkeypatch):
     assert not {"base_model", "base_model_relation", "datasets"} & set(data)
     assert data["model-index"][0]["results"][0]["dataset"]["type"] == "speech"
     assert not (folder / ".eval_results").exists()
-    assert str(folder.parent) not in text and "a student of student" in text
+    assert str(folder.parent) not in text and "a student of `student`" in text
     # For good: a later rewrite, from another working folder, knows no better.
     assert json.loads((folder / "evaluation.json").read_text())["dataset"]["name"] == "speech"

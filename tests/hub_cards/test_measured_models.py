@@ -73,7 +73,8 @@ def test_the_teachers_folder_has_the_teachers_results(folder):
 
     card = ModelCard.load(write_card(folder))
 
-    assert [result.metric_value for result in card.data.eval_results] == [4.12] and "(teacher)" not in card.text
+    assert [result.metric_value for result in card.data.eval_results] == [4.12]
+    assert "| student (model) |" in card.text and "teacher" not in card.text and "distillation" not in card.data.tags
 
 
 def test_two_rows_of_one_name_are_told_apart_or_not_used(folder):
