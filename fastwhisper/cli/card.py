@@ -4,23 +4,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InputError
-from .arguments import run_parsed
+from .arguments import Verb
 
 
 @dataclass
 class CardArguments:
-    """Options of `fastwhisper card`."""
+    """Card."""
 
-    name: str = field(default="", metadata={"help": "the model's name in the card, such as OWNER/NAME on the Hub"})
+    name: str = field(
+        default="", metadata={"help": "the model's name in the card, best that of its repository: OWNER/NAME"}
+    )
     overwrite: bool = field(default=False, metadata={"help": "also replace a README.md that was written by hand"})
 
 
-def card(folders: list[str], arguments: CardArguments) -> None:
-    """Write the README.md of a folder from what the folder records, and print its path.
+VERB = Verb(
+    "fastwhisper card",
+    "Write the model card (README.md) of a saved folder from its config.json, weights, training_run.json,\n"
+    "evaluation.json and curves.png. In an earlier card it keeps the text outside the two marks.",
+    "fastwhisper card student --name OWNER/NAME",
+    [CardArguments],
+    positional=("folder", "folder of a saved FastWhisper or FastSLM"),
+)
 
-    Raises:
-        InputError: for anything but one folder, for one that cannot be written in, and as [`write_card`].
-    """
+
+def run(folders: list[str], arguments: CardArguments) -> None:
+    """Write the card of a folder, and print its path."""
     from ..hub_cards.card import write_card
 
     if len(folders) != 1:
@@ -33,12 +41,4 @@ def card(folders: list[str], arguments: CardArguments) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    run_parsed(
-        "fastwhisper card",
-        "Write the model card (README.md) of a saved folder from its config.json, weights, training_run.json,\n"
-        "evaluation.json and curves.png. An earlier card keeps the text outside its two marks.",
-        argv,
-        CardArguments,
-        card,
-        positional=("folder", "folder of a saved FastWhisper or FastSLM"),
-    )
+    VERB.run(argv, run)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InputError
-from .arguments import run_parsed
+from .arguments import Verb
 
 
 @dataclass
 class PushArguments:
-    """Options of `fastwhisper push`."""
+    """Repository."""
 
     private: bool = field(default=False, metadata={"help": "make the repository private if it is created"})
     revision: str = field(default="", metadata={"help": "branch to upload to; created if it does not exist"})
@@ -18,13 +18,18 @@ class PushArguments:
     )
 
 
-def push(folder_and_repository: list[str], arguments: PushArguments) -> None:
-    """Upload a folder to a repository in one commit, and print the address of the commit.
+VERB = Verb(
+    "fastwhisper push",
+    "Upload a saved folder to a repository on the Hub (OWNER/NAME) in one commit. Checkpoints, optimiser states and\n"
+    "training arguments stay here; a file that holds a token or a path of this machine is refused.",
+    "fastwhisper push student OWNER/NAME --private",
+    [PushArguments],
+    positional=("folder_and_repo", "the folder, then the repository"),
+)
 
-    Raises:
-        InputError: for anything but a folder and a repository, for files that cannot be read or copied, and as
-            [`upload_folder_to_hub`].
-    """
+
+def run(folder_and_repository: list[str], arguments: PushArguments) -> None:
+    """Upload a folder to a repository, and print the address of the commit."""
     from ..hub_cards.push import upload_folder_to_hub
 
     if len(folder_and_repository) != 2:
@@ -44,12 +49,4 @@ def push(folder_and_repository: list[str], arguments: PushArguments) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    run_parsed(
-        "fastwhisper push",
-        "Upload a saved FOLDER to the Hub repository REPO (OWNER/NAME) in one commit. Checkpoints, optimiser states\n"
-        "and training arguments stay here; a file that holds a token or a path of this machine is refused.",
-        argv,
-        PushArguments,
-        push,
-        positional=("folder_and_repo", "the folder, then the repository"),
-    )
+    VERB.run(argv, run)

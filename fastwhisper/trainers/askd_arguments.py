@@ -13,7 +13,7 @@ class ASKDTrainingArguments(ASKDOptions, Seq2SeqTrainingArguments):
     r"""`Seq2SeqTrainingArguments` with the settings of [`ASKDOptions`].
 
     Raises:
-        ValueError: for an ASKD setting outside its range, before anything is loaded.
+        InputError: for an ASKD setting outside its range, before anything is loaded.
     """
 
     def __post_init__(self) -> None:

@@ -56,7 +56,7 @@ def test_what_evaluate_measured_is_told_of_the_right_folder(tmp_path, monkeypatc
     (tmp_path / "speech" / "metadata.csv").write_text("file_name,text\n0.wav,turn on the lamp\n")
     model, against = [str(student), str(teacher)][::order]
     report = student / "evaluation.json"
-    argv = ["--model", model, "--against", against, "--data", str(tmp_path / "speech"), "--output", str(report)]
+    argv = ["--model", model, "--against", against, "--dataset", str(tmp_path / "speech"), "--output", str(report)]
     assert main(["evaluate", *argv]) == 0
     shutil.copyfile(report, teacher / "evaluation.json")
 
