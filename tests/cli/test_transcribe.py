@@ -12,7 +12,7 @@ import soundfile
 from fastwhisper.cli.main import main
 from fastwhisper.cli.transcribe import TranscribeArguments, transcribe
 
-from ..recordings import noise, real_speech, save_checkpoint, write_noise, write_only_words
+from ..recordings import noise, save_checkpoint, write_noise, write_only_words
 from ..tiny_models import tiny_whisper
 
 
@@ -144,7 +144,7 @@ def test_bad_requests_are_one_line(checkpoint, audio, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_human_speech(checkpoint, tmp_path):
+def test_human_speech(checkpoint, real_speech, tmp_path):
     files = sorted((real_speech("fsdd") / "recordings").glob("*.wav"))[:2]
     files += sorted((real_speech("kathleen_arctic") / "flac").glob("*.flac"))[:1]
     arguments = TranscribeArguments(model=checkpoint, format=["srt"], output=str(tmp_path))
