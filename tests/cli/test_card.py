@@ -35,8 +35,3 @@ def test_wrong_arguments_are_one_line(tmp_path, monkeypatch, capsys, words, said
 
     error = capsys.readouterr().err
     assert error.startswith("fastwhisper card: error: ") and said in error and error.count("\n") == 1
-
-
-def test_help(capsys):
-    assert main(["card", "--help"]) == 0
-    assert "--overwrite" in capsys.readouterr().out
