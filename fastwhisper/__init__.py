@@ -19,6 +19,9 @@ _PUBLIC = {
     "convert_hfq_state_dict": "conversion.published_fastslm",
     "ASKDTrainingArguments": "trainers.askd_arguments",
     "ASKDTrainer": "trainers.askd_trainer",
+    "distill": "trainers.distill",
+    "evaluate": "evaluation.evaluate",
+    "label": "labelling.label",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from .configuration.configuration_fastslm import HFQFormerConfig as HFQFormerConfig
     from .configuration.configuration_fastwhisper import FastWhisperConfig as FastWhisperConfig
     from .conversion.published_fastslm import convert_hfq_state_dict as convert_hfq_state_dict
+    from .evaluation.evaluate import evaluate as evaluate
+    from .labelling.label import label as label
     from .modeling.modeling_fastslm import FastSLMForCausalLM as FastSLMForCausalLM
     from .modeling.modeling_fastslm import FastSLMModel as FastSLMModel
     from .modeling.modeling_fastwhisper import (
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from .modeling.processing_fastslm import FastSLMProcessor as FastSLMProcessor
     from .trainers.askd_arguments import ASKDTrainingArguments as ASKDTrainingArguments
     from .trainers.askd_trainer import ASKDTrainer as ASKDTrainer
+    from .trainers.distill import distill as distill
 
 
 def __getattr__(name: str):

@@ -5,19 +5,19 @@ from typing import Any
 
 from transformers import Seq2SeqTrainingArguments
 
-from .askd_settings import ASKDOptions
+from .askd_settings import ASKDSettings
 
 
 @dataclass
-class ASKDTrainingArguments(ASKDOptions, Seq2SeqTrainingArguments):
-    r"""`Seq2SeqTrainingArguments` with the settings of [`ASKDOptions`].
+class ASKDTrainingArguments(ASKDSettings, Seq2SeqTrainingArguments):
+    r"""`Seq2SeqTrainingArguments` with the settings of [`ASKDSettings`].
 
     Raises:
-        ValueError: for an ASKD setting outside its range, before anything is loaded.
+        InputError: for an ASKD setting outside its range, before anything is loaded.
     """
 
     def __post_init__(self) -> None:
-        ASKDOptions.__post_init__(self)
+        ASKDSettings.__post_init__(self)
         # Every trainable weight has its part in every step, the output layer's outside the wrapped forward pass, where
         # a search for unused ones would not see it. A student with layerdrop needs `True`.
         if self.ddp_find_unused_parameters is None:

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin, Seq2SeqTrainer, TrainerCallback
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
+from ..errors import InputError
 from ..hub_cards.hub_trainer import HubTrainerMixin
 from .askd_arguments import ASKDTrainingArguments
 from .askd_log import LossLog
@@ -21,7 +22,7 @@ SELF_TEACHER_FILE = "self_teacher.safetensors"
 
 
 class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
-    r"""Trains a Whisper student with adaptive self-knowledge distillation; see [`ASKDOptions`] for the loss.
+    r"""Trains a Whisper student with adaptive self-knowledge distillation; see [`ASKDSettings`] for the loss.
 
     The loss is normalised by the target tokens of the whole batch: it is the same for 1 process x 8 samples,
     accumulation 8 x 1 and 2 processes x 4. Logged beside `loss`: `ce`, `teacher_kl`, `self_kl` (nats per target
@@ -39,7 +40,7 @@ class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
             (batch, tokens; -100 masked), optionally `decoder_input_ids`, `decoder_attention_mask`, `attention_mask`.
 
     Raises:
-        ValueError: for a teacher that does not fit the student, a missing teacher, a student whose output layer is
+        InputError: for a teacher that does not fit the student, a missing teacher, a student whose output layer is
             adapted by PEFT, label smoothing, or several GPUs in one process.
     """
 
@@ -220,7 +221,7 @@ class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         folder = Path(resume_from_checkpoint)
         if not (folder / STATE_FILE).is_file():
-            raise ValueError(f"{folder} is no checkpoint of an ASKDTrainer: it has no {STATE_FILE}")
+            raise InputError(f"{folder} is no checkpoint of an ASKDTrainer: it has no {STATE_FILE}")
         self._running_ce = json.loads((folder / STATE_FILE).read_text())["running_ce"]
         if (folder / SELF_TEACHER_FILE).is_file():
             self.self_teacher = SelfTeacher(self.model)
@@ -242,13 +243,13 @@ class _StepEvents(TrainerCallback):
 
 def _check_arguments(model: nn.Module, teacher_model: PreTrainedModel | None, args: ASKDTrainingArguments) -> None:
     if args.teacher_weight > 0.0 and teacher_model is None:
-        raise ValueError(f"teacher_weight={args.teacher_weight} needs a teacher_model; set it to 0 to go without")
+        raise InputError(f"teacher_weight={args.teacher_weight} needs a teacher_model; set it to 0 to go without")
     if args.label_smoothing_factor:
-        raise ValueError("label_smoothing_factor is not part of the ASKD loss: set it to 0")
+        raise InputError("label_smoothing_factor is not part of the ASKD loss: set it to 0")
     if args.n_gpu > 1:
-        raise ValueError(f"{args.n_gpu} GPUs in one process: start with `accelerate launch`, one process a GPU")
+        raise InputError(f"{args.n_gpu} GPUs in one process: start with `accelerate launch`, one process a GPU")
     if not isinstance(whisper_of(model).get_output_embeddings(), nn.Linear):
-        raise ValueError("the student's output layer proj_out must be a plain layer: leave it out of the adapters")
+        raise InputError("the student's output layer proj_out must be a plain layer: leave it out of the adapters")
 
 
 def _cast(inputs: dict, dtype: torch.dtype) -> dict:
