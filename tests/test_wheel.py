@@ -27,8 +27,10 @@ def wheel(tmp_path_factory):
     if Version(version) < Version("77"):
         pytest.skip(f"needs setuptools 77 to build, here is {version}")
     folder = tmp_path_factory.mktemp("wheel")
-    ignored = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "demo")
-    shutil.copytree(ROOT, folder / "sources", ignore=ignored)
+    for name in ("fastwhisper", "tests", "examples", "benchmarks"):
+        shutil.copytree(ROOT / name, folder / "sources" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / "sources")
     command = [sys.executable, "-c", BUILD, str(folder)]
     done = subprocess.run(command, cwd=folder / "sources", capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
