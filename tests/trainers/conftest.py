@@ -35,8 +35,9 @@ def make_trainer(demo_tokenizer, tmp_path):
     """Build a trainer of a fresh 2 layer student of the 4 layer teacher."""
 
     def build(rows=8, student=None, teacher=None, folder="run", callbacks=None, dataset=None, **settings):
-        teacher = teacher or tiny_whisper(demo_tokenizer)
-        student = student or FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers=2)
+        teacher = tiny_whisper(demo_tokenizer) if teacher is None else teacher
+        if student is None:
+            student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers=2)
         settings = {
             "per_device_train_batch_size": 4,
             "max_steps": 4,
