@@ -26,13 +26,15 @@ class TokenKinds:
 
     def __init__(self, tokenizer: WhisperTokenizer) -> None:
         self._tokenizer = tokenizer
-        added = tokenizer.get_added_vocab()
-        times = [token_id for token, token_id in added.items() if _TIME.fullmatch(token)]
+        added = tokenizer.added_tokens_decoder
+        times = [token_id for token_id, token in added.items() if _TIME.fullmatch(token.content)]
         self.end_of_text: int = tokenizer.eos_token_id
         self.no_timestamps = int(tokenizer.convert_tokens_to_ids("<|notimestamps|>"))  # type: ignore[arg-type]
         self.first_time = min(times) if times else self.no_timestamps + 1
         self.end_of_times = max(times) + 1 if times else self.first_time + _DEFAULT_TIMES
-        controls = {token_id for token, token_id in added.items() if _CONTROL.fullmatch(token)}
+        controls = {
+            token_id for token_id, token in added.items() if token.special or _CONTROL.fullmatch(token.content)
+        }
         self._silent = controls.union(tokenizer.all_special_ids, range(self.first_time, self.end_of_times))
 
     def is_time(self, token: int) -> bool:

@@ -1,8 +1,10 @@
 """When each word is said, read from the cross-attention of a model's alignment heads."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -30,8 +32,7 @@ def token_times(
     """Seconds from the start of the window at which each token of a text begins, and at which the last one ends.
 
     The decoder reads the text once more, without times. Each token is aligned with the attention that it was chosen
-    by, over the audio of its own row: neighbours in a batch and beams make no difference. (transformers aligns it with
-    the attention of the token after it, a word late.)
+    by, over the audio of its own row: neighbours in a batch and beams make no difference.
 
     Args:
         model (`WhisperForConditionalGeneration`): its attention implementation is as before afterwards.
@@ -120,7 +121,9 @@ def words(
         segment (`Segment`): for its own times, which the first and the last word keep to where they are far off.
         language (`str`, *optional*): code; it decides how words are told apart.
     """
-    texts, _, groups = _combine_tokens_into_words(tokenizer, tokens, LANGUAGES[language or "en"])
+    # The tokenizer itself would take added words for times.
+    reader = SimpleNamespace(eos_token_id=math.inf, decode=lambda ids, **options: tokenizer.decode(ids))
+    texts, _, groups = _combine_tokens_into_words(reader, tokens, LANGUAGES[language or "en"])
     found = []
     for text, group in zip(texts, groups, strict=True):
         if text.strip():

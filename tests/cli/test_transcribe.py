@@ -11,7 +11,7 @@ import soundfile
 import fastwhisper
 from fastwhisper.cli.main import main
 
-from ..recordings import noise, real_speech, save_checkpoint, write_noise, write_only_words
+from ..recordings import noise, save_checkpoint, write_noise, write_only_words
 from ..tiny_models import tiny_whisper
 
 
@@ -205,7 +205,7 @@ def test_names_that_are_no_text(checkpoint, tmp_path, capsys):
     assert json.loads(written.read_text("utf-8"))["file"] == f"{tmp_path}/\ufffd.wav"
 
 
-def test_human_speech(checkpoint, tmp_path):
+def test_human_speech(checkpoint, real_speech, tmp_path):
     files = sorted((real_speech("fsdd") / "recordings").glob("*.wav"))[:2]
     files += sorted((real_speech("kathleen_arctic") / "flac").glob("*.flac"))[:1]
     results = fastwhisper.transcribe_files(files, checkpoint, formats=["srt"], output=tmp_path)

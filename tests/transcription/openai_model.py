@@ -31,9 +31,7 @@ def openai_model(model: WhisperForConditionalGeneration):
     config = model.config
     audio = (config.max_source_positions, config.d_model, config.encoder_attention_heads, config.encoder_layers)
     text = (config.max_target_positions, config.d_model, config.decoder_attention_heads, config.decoder_layers)
-    converted = whisper.Whisper(
-        whisper.ModelDimensions(config.num_mel_bins, *audio, config.vocab_size, *text)
-    )
+    converted = whisper.Whisper(whisper.ModelDimensions(config.num_mel_bins, *audio, config.vocab_size, *text))
     weights = {}
     for name, weight in model.model.state_dict().items():
         for ours, theirs in NAMES.items():
@@ -47,12 +45,8 @@ def openai_model(model: WhisperForConditionalGeneration):
     return converted.eval()
 
 
-def openai_word_times(monkeypatch, model, tokenizer, tokens, features, frames) -> list[tuple[str, float, float]]:
-    """Words with their times by openai's `find_alignment`, from features `(mel, window)` with `frames` of audio."""
-    from whisper import timing
-
-    # Compiled, they take longer than the test.
+def use_plain_python(monkeypatch) -> None:
+    """For openai's warping: compiled, it takes longer than the test."""
+    timing = pytest.importorskip("whisper.timing", reason="needs openai-whisper: pip install fastwhisper[test]")
     monkeypatch.setattr(timing, "backtrace", timing.backtrace.py_func)
     monkeypatch.setattr(timing, "dtw", lambda costs: timing.dtw_cpu.py_func(np.asarray(costs.double())))
-    words = timing.find_alignment(openai_model(model), tokenizer, tokens, features, frames)
-    return [(word.word, float(word.start), float(word.end)) for word in words]
