@@ -1,8 +1,10 @@
 """fastwhisper: faster Whisper students by adaptive self-knowledge distillation, and speech for causal LLMs."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
+from .configuration.saved_folder import set_code_writer
 from .registration import register_auto_classes
 
 __version__ = "0.1.0"
@@ -55,4 +57,12 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+def _write_code(folder: str | os.PathLike) -> None:
+    from .hub_cards.remote_code import write_remote_code
+
+    write_remote_code(folder)
+
+
+# Here, since every import of the package runs this file first, and it alone stands above all rooms.
+set_code_writer(_write_code)
 register_auto_classes()

@@ -89,6 +89,7 @@ def evaluate(
             "config": dataset_config,
             "split": split,
         },
+        folders={label: Path(name) for (label, *_), name in zip(models, names, strict=True) if Path(name).is_dir()},
         show_progress=show_progress,
     )
     return compare_models(models, rows, settings, None if predictions is None else Path(predictions))

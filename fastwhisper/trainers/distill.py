@@ -16,7 +16,7 @@ from ..data.filtering import drop_unusable_rows
 from ..data.loading import DatasetSource, SpeechDataset, load_speech_dataset
 from ..errors import InputError
 from ..evaluation.training_metrics import training_metrics
-from ..hub_cards.callback import FastWhisperCardCallback
+from ..hub_cards.callback import ModelCardCallback
 from ..hub_cards.export import export_folder
 from ..hub_cards.push import upload_folder_to_hub
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
@@ -143,7 +143,7 @@ def distill(
         eval_rows = load(eval_dataset, eval_dataset_config, eval_split, eval_limit, False)
     elif eval_split is not None:
         eval_rows = load(dataset, dataset_config, eval_split, eval_limit, False)
-    card = FastWhisperCardCallback(teacher_model, datasets=_names(dataset), language=language)
+    card = ModelCardCallback(teacher_model, datasets=_names(dataset), language=language)
     trainer = ASKDTrainer(
         model=_with_lora(model, lora_rank) if lora_rank else model,
         teacher_model=teacher_model,
@@ -267,7 +267,7 @@ def _names(dataset: DatasetSource) -> list[str]:
 
 
 def _write_student(
-    trainer: ASKDTrainer, processor: WhisperProcessor, card: FastWhisperCardCallback, folder: Path
+    trainer: ASKDTrainer, processor: WhisperProcessor, card: ModelCardCallback, folder: Path
 ) -> str | None:
     """Write the student with its card; where it is pushed, the address of the commit."""
     model = trainer.accelerator.unwrap_model(trainer.model)

@@ -1,6 +1,8 @@
 """`fastwhisper evaluate` from checkpoints and a folder to a table and a report."""
 
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +60,11 @@ def test_two_models_to_a_table_and_a_report(checkpoints, data, tmp_path, capsys)
     assert [(model["name"], model["role"]) for model in report["models"]] == [
         ("student", "student"),
         ("teacher", "teacher"),
+    ]
+    weights = [hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest() for folder in checkpoints]
+    assert [(model["folder"], model["weights_sha256"]) for model in report["models"]] == [
+        ("student", weights[0]),
+        ("teacher", weights[1]),
     ]
     assert report["dataset"]["name"] == "speech" and report["dataset"]["rows"] == 3
     assert report["settings"]["language"] == "en"
