@@ -99,7 +99,7 @@ def _write_dataset(folder: Path, clips: "list[SyntheticClip]") -> None:
 
     import soundfile
 
-    from ..synthetic_speech.espeak import SAMPLING_RATE
+    from ..modeling.waveforms import SAMPLING_RATE
 
     folder.mkdir(parents=True)
     with (folder / "metadata.csv").open("w", newline="") as file:
@@ -116,7 +116,7 @@ def _write_recording(path: Path, first_clip: int, variants: list[str]) -> Path:
     import numpy as np
     import soundfile
 
-    from ..synthetic_speech.espeak import SAMPLING_RATE
+    from ..modeling.waveforms import SAMPLING_RATE
 
     clips = _speak(first_clip, 5, variants, "a recording", several=False)
     soundfile.write(path, np.concatenate([clip.samples for clip in clips]), SAMPLING_RATE)
@@ -207,7 +207,7 @@ def _train(
 
 def _rows(clips: "list[SyntheticClip]", processor) -> list[dict[str, Any]]:
     """Rows whose log-mel features are computed once; the collator makes the labels."""
-    from ..synthetic_speech.espeak import SAMPLING_RATE
+    from ..modeling.waveforms import SAMPLING_RATE
 
     return [
         {
