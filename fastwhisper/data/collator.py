@@ -70,11 +70,10 @@ class SpeechCollator:
         for name, share in shares.items():
             if not 0.0 <= share <= 1.0:
                 raise InputError(f"{name}={share} is no probability: it must be from 0 to 1")
-        if self.pad_token_id is None:
-            self.pad_token_id = self.processor.tokenizer.pad_token_id
-        if self.pad_token_id is None:
-            self.pad_token_id = self.processor.tokenizer.eos_token_id
-        self._encoder = LabelEncoder(self.processor.tokenizer, self.language, self.task)
+        tokenizer = self.processor.tokenizer
+        own = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self._pad = own if self.pad_token_id is None else self.pad_token_id
+        self._encoder = LabelEncoder(tokenizer, self.language, self.task)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Collate rows.
@@ -94,7 +93,7 @@ class SpeechCollator:
         }
         if self.prompt_probability > 0 or any(row.get("decoder_input_ids") is not None for row in rows):
             inputs = [inputs for inputs, _ in sequences]
-            batch["decoder_input_ids"] = pad_sequence(inputs, batch_first=True, padding_value=self.pad_token_id)
+            batch["decoder_input_ids"] = pad_sequence(inputs, batch_first=True, padding_value=self._pad)
         return batch
 
     def _input_features(self, rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:
@@ -139,7 +138,7 @@ class SpeechCollator:
         return torch.tensor(inputs), torch.tensor(labels)
 
     def _encode(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-        if row.get("text") is None:
+        if not isinstance(row.get("text"), str):
             raise InputError(f"{_describe_row(row)} has no text; drop_unusable_rows leaves such rows out")
         draws = self._draws(row)
         timestamps = draws.random() < self.timestamp_probability
@@ -155,7 +154,7 @@ class SpeechCollator:
     def _shifted(self, labels: list[int]) -> list[int]:
         """Decoder input ids of labels, as Whisper derives them."""
         start = self.processor.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
-        return [start, *(self.pad_token_id if label == IGNORED else label for label in labels[:-1])]
+        return [start, *(self._pad if label == IGNORED else label for label in labels[:-1])]
 
     def _draws(self, row: Mapping[str, Any]) -> random.Random:
         digest = hashlib.blake2b(f"{self.seed}\n{row['text']}\n{row.get('previous_text')}\n".encode())

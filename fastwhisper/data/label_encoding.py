@@ -103,9 +103,7 @@ class LabelEncoder:
         return [*self.start_tokens(language, stamped is not None), *ids, self.tokenizer.eos_token_id]
 
     def _text_ids(self, text: str, language: str | None) -> list[int]:
-        return self.tokenizer(
-            spaced(text, language), add_special_tokens=False, split_special_tokens=True
-        ).input_ids
+        return self.tokenizer(spaced(text, language), add_special_tokens=False, split_special_tokens=True).input_ids
 
     def _timestamped_ids(self, text: str, language: str | None) -> list[int]:
         ids: list[int] = []
@@ -121,17 +119,21 @@ class LabelEncoder:
 
     def _timestamp_id(self, stamp: str) -> int | None:
         """The id of a timestamp; tokenizers of older checkpoints do not list them, and the model has them all."""
-        ids = self.tokenizer.convert_tokens_to_ids([stamp, "<|0.00|>", "<|notimestamps|>"])
-        listed, first, before = (None if id_ == self.tokenizer.unk_token_id else id_ for id_ in ids)
-        step = timestamp_step(stamp)
+        listed, first = self._id(stamp), self._id("<|0.00|>")
+        before, step = self._id("<|notimestamps|>"), timestamp_step(stamp)
         if listed is not None or first is not None or before is None or step is None:
             return listed
-        return before + 1 + step if self.tokenizer.convert_ids_to_tokens(before + 1 + step) is None else None
+        unlisted = before + 1 + step
+        return unlisted if self.tokenizer.convert_ids_to_tokens(unlisted) is None else None
+
+    def _id(self, token: str) -> int | None:
+        id_: Any = self.tokenizer.convert_tokens_to_ids(token)
+        return None if id_ == self.tokenizer.unk_token_id else id_
 
     def prompt(self, previous_text: str, length: int) -> list[int]:
         """`<|startofprev|>` and the end of a text without its timestamps: at most `length` ids, none where not one
         of the text fits."""
-        start = self.tokenizer.convert_tokens_to_ids("<|startofprev|>")
+        start: Any = self.tokenizer.convert_tokens_to_ids("<|startofprev|>")
         # The space is Whisper's own, in every language (`WhisperTokenizer.get_prompt_ids`).
         text = f" {without_timestamps(previous_text).strip()}"
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids

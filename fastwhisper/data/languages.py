@@ -13,26 +13,19 @@ SPACELESS_LANGUAGES = frozenset({"ja", "lo", "my", "th", "yue", "zh"})
 # Whisper knows as well, are written in the same way.
 UNSPACED_LANGUAGES = SPACELESS_LANGUAGES | {"bo", "km"}
 
-# The codes of ISO 639-2 and 639-3 (for macrolanguages that of their standard form, too), and two letters where Whisper
-# has others than ISO 639-1 or where there are old ones.
-_OTHER_CODES = {
-    code: whisper_code
-    for whisper_code, codes in (
-        pair.split("=")
-        for pair in (
-            "en=eng zh=zho,chi,cmn de=deu,ger es=spa ru=rus ko=kor fr=fra,fre ja=jpn pt=por tr=tur pl=pol ca=cat "
-            "nl=nld,dut ar=ara,arb sv=swe it=ita id=ind,in hi=hin fi=fin vi=vie he=heb,iw uk=ukr el=ell,gre "
-            "ms=msa,may,zsm cs=ces,cze ro=ron,rum,mo,mol da=dan hu=hun ta=tam no=nor,nb,nob th=tha ur=urd hr=hrv "
-            "bg=bul lt=lit la=lat mi=mri,mao ml=mal cy=cym,wel sk=slk,slo te=tel fa=fas,per,pes,prs lv=lav,lvs bn=ben "
-            "sr=srp az=aze,azj sl=slv kn=kan et=est,ekk mk=mkd,mac br=bre eu=eus,baq is=isl,ice hy=hye,arm "
-            "ne=nep,npi mn=mon,khk bs=bos kk=kaz sq=sqi,alb,als sw=swa,swh gl=glg mr=mar pa=pan si=sin km=khm sn=sna "
-            "yo=yor so=som af=afr oc=oci ka=kat,geo be=bel tg=tgk sd=snd gu=guj am=amh yi=yid,ydd,ji lo=lao "
-            "uz=uzb,uzn fo=fao ht=hat ps=pus,pbt,pbu tk=tuk nn=nno mt=mlt sa=san lb=ltz my=mya,bur bo=bod,tib "
-            "tl=tgl,fil mg=mlg,plt as=asm tt=tat ln=lin ha=hau ba=bak jw=jav,jv su=sun"
-        ).split()
-    )
-    for code in codes.split(",")
-}
+# Behind each of Whisper's codes those of ISO 639-2 and 639-3 (of a macrolanguage that of its standard form, too), and
+# two letters where Whisper has others than ISO 639-1 or where there are old ones.
+_OTHER_CODES_OF = """
+en eng; zh zho chi cmn; de deu ger; es spa; ru rus; ko kor; fr fra fre; ja jpn; pt por; tr tur; pl pol; ca cat;
+nl nld dut; ar ara arb; sv swe; it ita; id ind in; hi hin; fi fin; vi vie; he heb iw; uk ukr; el ell gre;
+ms msa may zsm; cs ces cze; ro ron rum mo mol; da dan; hu hun; ta tam; no nor nb nob; th tha; ur urd; hr hrv; bg bul;
+lt lit; la lat; mi mri mao; ml mal; cy cym wel; sk slk slo; te tel; fa fas per pes prs; lv lav lvs; bn ben; sr srp;
+az aze azj; sl slv; kn kan; et est ekk; mk mkd mac; br bre; eu eus baq; is isl ice; hy hye arm; ne nep npi;
+mn mon khk; bs bos; kk kaz; sq sqi alb als; sw swa swh; gl glg; mr mar; pa pan; si sin; km khm; sn sna; yo yor;
+so som; af afr; oc oci; ka kat geo; be bel; tg tgk; sd snd; gu guj; am amh; yi yid ydd ji; lo lao; uz uzb uzn; fo fao;
+ht hat; ps pus pbt pbu; tk tuk; nn nno; mt mlt; sa san; lb ltz; my mya bur; bo bod tib; tl tgl fil; mg mlg plt;
+as asm; tt tat; ln lin; ha hau; ba bak; jw jav jv; su sun
+"""
 _OTHER_NAMES = {
     "bangla": "bn",
     "bokmål": "no",
@@ -43,7 +36,8 @@ _OTHER_NAMES = {
     "putonghua": "zh",
     "slovene": "sl",
 }
-_CODES = {**{code: code for code in LANGUAGES}, **_OTHER_CODES}
+_CODES = {code: code for code in LANGUAGES}
+_CODES |= {other: code for code, *others in map(str.split, _OTHER_CODES_OF.split(";")) for other in others}
 _NAMES = {**TO_LANGUAGE_CODE, **_OTHER_NAMES}
 # BCP 47 and the locales of POSIX: en-US, zh_Hans_CN, de_DE.UTF-8.
 _TAG = re.compile(r"(?P<code>[a-z]{2,3})(?P<more>(?:[-_][a-z0-9]{1,8})+)(?:[.@].*)?")

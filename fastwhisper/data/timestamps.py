@@ -1,4 +1,4 @@
-"""Whisper's timestamps in text, such as `<|0.00|> Author of the danger trail.<|3.20|>`: written, found and left out."""
+"""Whisper's timestamps in text, such as `<|0.00|> Hello.<|1.20|>`: written, found and left out."""
 
 import re
 

@@ -63,8 +63,8 @@ def _check_loudness(samples: np.ndarray, name: str) -> None:
         raise ValueError(f"{name} has samples that are NaN or infinite")
     if peak > LOUDEST:
         raise ValueError(
-            f"{name} has samples of {peak:.6g}, and floats are audio between -1 and 1: scale them, or give integers as "
-            "integers"
+            f"{name} has samples of {peak:.6g}, and floats are audio between -1 and 1: scale them, or give integers "
+            "as integers"
         )
 
 

@@ -84,7 +84,9 @@ def test_english_only_whisper_names_no_language():
 
 
 def languages_of(processor, batch):
-    return [processor.tokenizer.convert_ids_to_tokens(labels_of(batch, index)[0]) for index in range(len(batch["labels"]))]
+    return [
+        processor.tokenizer.convert_ids_to_tokens(labels_of(batch, index)[0]) for index in range(len(batch["labels"]))
+    ]
 
 
 def test_language_of_each_row(processor):

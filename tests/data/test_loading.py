@@ -163,7 +163,7 @@ def test_bad_sources(folder, tmp_path):
         ("metadata.csv", "file_name,text\n", "no rows"),
         ("metadata.csv", "name,text\n0.wav,a\n", "no column file or file_name or path or audio"),
         ("metadata.csv", "file_name,text\n9.wav,a\n", "line 2: there is no audio file 9.wav"),
-        ("metadata.csv", "file_name,text\n,a\n", "line 2 names no audio file"),
+        ("metadata.csv", "file_name,text\n,a\n", "line 2: it names no audio file"),
         ("metadata.csv", "file_name,text\n0.wav,a,b\n", "line 2 has more fields than the header"),
         ("metadata.jsonl", "{not json\n", "line 1 is not JSON"),
         ("metadata.jsonl", "[1]\n", "line 1 is not a JSON object"),
