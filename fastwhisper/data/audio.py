@@ -267,4 +267,6 @@ def _download(address: str) -> io.BytesIO:
 
 
 def _unreadable(source: AudioSource, error: Exception) -> InputError:
-    return InputError(f"{describe_audio(source)} cannot be read as audio: {' '.join(str(error).split())}")
+    # The whole message of libsndfile repeats the name, or tells where in memory the bytes are.
+    reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return InputError(f"{describe_audio(source)} cannot be read as audio: {' '.join(reason.split())}")

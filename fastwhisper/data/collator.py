@@ -15,8 +15,8 @@ from transformers import WhisperProcessor
 from ..errors import InputError
 from ..modeling.waveforms import SAMPLING_RATE
 from .audio import describe_audio, load_audio
-from .filtering import WINDOW_TOLERANCE_SECONDS
 from .label_encoding import LabelEncoder
+from .row_checks import WINDOW_TOLERANCE_SECONDS
 
 IGNORED = -100
 

@@ -39,11 +39,11 @@ class LabelEncoder:
     def __init__(self, tokenizer: WhisperTokenizer, language: str | None = None, task: str | None = None) -> None:
         # `prefix_tokens` is computed from three attributes: a shallow copy has its own, and shares the vocabulary.
         self.tokenizer = copy.copy(tokenizer)
-        self._given = language_code(language)
+        self.given_language = language_code(language)
         self._default = language_code(tokenizer.language)
         self._task = task or tokenizer.task
         self._start_tokens: dict[tuple[str | None, bool], list[int]] = {}
-        self.start_tokens(self._given or self._default, timestamps=False)
+        self.start_tokens(self.given_language or self._default, timestamps=False)
 
     def start_tokens(self, language: str | None, timestamps: bool) -> list[int]:
         """`<|startoftranscript|>`, language, task and, without `timestamps`, `<|notimestamps|>`, as ids.
@@ -84,8 +84,8 @@ class LabelEncoder:
         own = row.get("language")
         # Missing values are empty in CSV, and NaN in what pandas wrote.
         missing = own is None or own == "" or (isinstance(own, float) and math.isnan(own))
-        if missing or self._given is not None:
-            return self._given or self._default
+        if missing or self.given_language is not None:
+            return self.given_language or self._default
         return language_code(own)
 
     def tokens(self, row: Mapping[str, Any], timestamps: bool = False) -> list[int]:
