@@ -28,7 +28,7 @@ def write_nan(path: Path) -> str:
 
 def write_torn(path: Path) -> str:
     """The first half of a FLAC file."""
-    soundfile.write(path, tone(2.0), 16_000)
+    soundfile.write(path, tone(2.0), 16_000, format="FLAC")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     return str(path)
 

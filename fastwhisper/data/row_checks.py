@@ -73,8 +73,7 @@ class RowCheck:
 
     def __call__(self, row: Mapping[str, Any]) -> Drop | None:
         """Why the row is of no use; `None` where it is."""
-        # What costs least comes first.
-        return self._text_drop(row) or self._label_drop(row) or self._audio_drop(row)
+        return self._text_drop(row) or self._audio_drop(row) or self._label_drop(row)
 
     def fingerprint(self) -> str:
         """Differs where the check could find otherwise."""
