@@ -1,8 +1,10 @@
 """fastwhisper: faster Whisper students by adaptive self-knowledge distillation, and speech for causal LLMs."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
+from .configuration.saved_folder import set_code_writer
 from .registration import register_auto_classes
 
 __version__ = "0.1.0"
@@ -19,6 +21,9 @@ _PUBLIC = {
     "convert_hfq_state_dict": "conversion.published_fastslm",
     "ASKDTrainingArguments": "trainers.askd_arguments",
     "ASKDTrainer": "trainers.askd_trainer",
+    "distill": "trainers.distill",
+    "evaluate": "evaluation.evaluate",
+    "label": "labelling.label",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
     from .configuration.configuration_fastslm import HFQFormerConfig as HFQFormerConfig
     from .configuration.configuration_fastwhisper import FastWhisperConfig as FastWhisperConfig
     from .conversion.published_fastslm import convert_hfq_state_dict as convert_hfq_state_dict
+    from .evaluation.evaluate import evaluate as evaluate
+    from .labelling.label import label as label
     from .modeling.modeling_fastslm import FastSLMForCausalLM as FastSLMForCausalLM
     from .modeling.modeling_fastslm import FastSLMModel as FastSLMModel
     from .modeling.modeling_fastwhisper import (
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
     from .modeling.processing_fastslm import FastSLMProcessor as FastSLMProcessor
     from .trainers.askd_arguments import ASKDTrainingArguments as ASKDTrainingArguments
     from .trainers.askd_trainer import ASKDTrainer as ASKDTrainer
+    from .trainers.distill import distill as distill
 
 
 def __getattr__(name: str):
@@ -49,4 +57,12 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+def _write_code(folder: str | os.PathLike) -> None:
+    from .hub_cards.remote_code import write_remote_code
+
+    write_remote_code(folder)
+
+
+# Here, since every import of the package runs this file first, and it alone stands above all rooms.
+set_code_writer(_write_code)
 register_auto_classes()

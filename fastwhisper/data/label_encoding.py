@@ -69,11 +69,16 @@ class LabelEncoder:
         return self._start_tokens[key]
 
     def _named_in_prompt(self, code: str | None) -> bool:
-        if self.tokenizer.eos_token_id != _ENGLISH_ONLY_END:
+        if self.names_language:
             return True
         if self._task == "translate" or code not in (None, "en"):
             raise InputError(f"an English-only Whisper cannot {self._task or 'transcribe'} the language {code!r}")
         return False
+
+    @property
+    def names_language(self) -> bool:
+        """Whether the prompt names the language: that of an English-only Whisper does not."""
+        return self.tokenizer.eos_token_id != _ENGLISH_ONLY_END
 
     def row_language(self, row: Mapping[str, Any]) -> str | None:
         """The code of a row's language: the one given for all, the row's own, or the tokenizer's.

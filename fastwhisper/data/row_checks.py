@@ -21,6 +21,7 @@ NO_TEXT = "without text"
 BAD_AUDIO = "bad audio"
 EMPTY_AUDIO = "empty audio"
 SHORT_AUDIO = f"audio under {SHORTEST_SECONDS:g} s"
+NO_LANGUAGE = "without language"
 UNKNOWN_LANGUAGE = "unknown language"
 UNKNOWN_TIMESTAMPS = "unknown timestamps"
 
@@ -101,9 +102,13 @@ class RowCheck:
             length = len(row["labels"])
         else:
             try:
-                self.encoder.start_tokens(self.encoder.row_language(row), timestamps=False)
+                language = self.encoder.row_language(row)
+                self.encoder.start_tokens(language, timestamps=False)
             except InputError as error:
                 return Drop(UNKNOWN_LANGUAGE, str(error))
+            # Where no row names its language none is learnt; where others do, this one would learn to name none.
+            if language is None and "language" in row and self.encoder.names_language:
+                return Drop(NO_LANGUAGE)
             try:
                 length = self.encoder.longest(row)
             except InputError as error:

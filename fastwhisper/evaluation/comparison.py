@@ -35,6 +35,7 @@ from ..transcription.decoding import (
 from .measurement import ForwardClock, Timing, hardware, parameter_count, peak_memory
 from .metrics import character_error_rate, count_errors, word_error_rate
 from .normalizers import normalizer_name, text_normalizer
+from .saved_weights import weights_sha256
 
 Contestant: TypeAlias = tuple[str, WhisperForConditionalGeneration, WhisperProcessor]
 
@@ -47,6 +48,9 @@ class ComparisonSettings:
         generation (`GenerationOptions`): language, task, beams, batch size and seed, the same for every model.
         repeats (`int`, *optional*, defaults to 1): runs of each batch by each model; the median time counts.
         dataset (`dict`, *optional*): `name`, `config` and `split` of the data, for the report.
+        folders (`dict`, *optional*):
+            By name of the model, the folder that it was loaded from, if it was one: the report says by a checksum
+            which weights were measured, so that a model card does not tell those of another model.
         command (`str`, *optional*): for the report; the command line of this process by default.
         show_progress (`bool`, *optional*, defaults to `True`): a progress bar on standard error.
         on_bad_audio (`str`, *optional*, defaults to `"skip"`): what to do about rows whose audio is empty or cannot be
@@ -57,6 +61,7 @@ class ComparisonSettings:
     generation: GenerationOptions = field(default_factory=GenerationOptions)
     repeats: int = 1
     dataset: dict[str, str | None] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
     command: str | None = None
     show_progress: bool = True
     on_bad_audio: str = "skip"
@@ -239,7 +244,8 @@ def _report(
         "models": [
             {
                 "name": name,
-                "role": _role(model, [other for _, other, _ in models]),
+                **_origin(settings.folders.get(name)),
+                "role": _role(name, model, models, settings.folders),
                 "parameters": parameter_count(model),
                 **_rates(references, [normalize(hypothesis) for hypothesis in run.hypotheses]),
                 **_speed(run, rows.seconds),
@@ -279,12 +285,29 @@ def _median_ratio(runs: list[_Run]) -> float:
     return statistics.median(second.total / first.total for first, second in pairs)
 
 
-def _role(model: WhisperForConditionalGeneration, models: list[WhisperForConditionalGeneration]) -> str:
-    """`student` by its own record, `teacher` where a student in the comparison records its number of layers."""
+def _origin(folder: Path | None) -> dict[str, str | None]:
+    """The folder's own name and the checksum of its weights."""
+    if folder is None:
+        return {"folder": None, "weights_sha256": None}
+    return {"folder": folder.resolve().name, "weights_sha256": weights_sha256(folder)}
+
+
+def _role(
+    name: str,
+    model: WhisperForConditionalGeneration,
+    models: Sequence[Contestant],
+    folders: dict[str, Path],
+) -> str:
+    """`student` by its own record; `teacher` if a student in the comparison records its name and number of layers, or
+    its number of layers alone where it was built from a teacher without a name.
+    """
     if _recorded_layers(model) is not None:
         return "student"
+    own = folders[name].resolve().name if name in folders else name
     layers = (model.config.decoder_layers, model.config.encoder_layers)
-    return "teacher" if layers in [_recorded_layers(other) for other in models] else "model"
+    students = [other for _, other, _ in models if _recorded_layers(other) == layers]
+    recorded = [getattr(student.config, "teacher", None) for student in students]
+    return "teacher" if any(teacher in (None, own) for teacher in recorded) else "model"
 
 
 def _recorded_layers(model: WhisperForConditionalGeneration) -> tuple[int, int] | None:

@@ -65,5 +65,8 @@ def _own_processor(folder: Path) -> "ProcessorMixin":
     from transformers import AutoProcessor
 
     if not any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
-        raise InputError(f"{folder} has no processor: give the one that the model was trained with")
-    return AutoProcessor.from_pretrained(folder)
+        raise InputError(f"{folder} has no processor: save the one that the model was trained with into it")
+    try:
+        return AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(f"the processor in {folder} cannot be loaded: {error}") from error

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import jiwer
 import numpy as np
@@ -94,6 +95,28 @@ def test_one_model_alone(teacher, processor, dataset):
     assert report["speed_ratio"] is None and report["models"][0]["role"] == "model"
     assert report["settings"]["normalizer"] == "english without spelling map"
     assert report["dataset"]["language"] == "en"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "folders", "role"),
+    [
+        ("B", {}, "teacher"),
+        ("openai/other", {}, "model"),
+        ("copy", {"B": "copy"}, "teacher"),
+        ("B", {"B": "copy"}, "model"),
+        (None, {}, "teacher"),
+    ],
+)
+def test_the_teacher_is_known_by_its_recorded_name(
+    teacher, student, processor, dataset, tmp_path, recorded, folders, role
+):
+    student.config.teacher = recorded
+    settings = replace(SETTINGS, folders={name: tmp_path / folder for name, folder in folders.items()})
+
+    report = compare_models([("A", student, processor), ("B", teacher, processor)], dataset.select([0]), settings)
+
+    assert [model["role"] for model in report["models"]] == ["student", role]
+    assert report["models"][1]["folder"] == folders.get("B")
 
 
 def test_models_take_turns_after_a_warm_up(teacher, student, processor, dataset, monkeypatch):
