@@ -80,8 +80,3 @@ def test_a_folder_that_cannot_be_written_in_is_one_line(tmp_path, capsys, demo_t
 
     assert main(["card", str(tmp_path)]) == 2
     assert f"the card of {tmp_path} cannot be written" in capsys.readouterr().err
-
-
-def test_help(capsys):
-    assert main(["card", "--help"]) == 0
-    assert "--overwrite" in capsys.readouterr().out

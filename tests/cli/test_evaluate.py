@@ -9,7 +9,7 @@ import pytest
 from fastwhisper import FastWhisperForConditionalGeneration, evaluate
 from fastwhisper.cli.main import main
 
-from ..recordings import real_speech, save_checkpoint, write_noise
+from ..recordings import save_checkpoint, write_noise
 from ..tiny_models import tiny_whisper
 
 TEXTS = ["turn on the lamp", "never mind", "yes please"]
@@ -113,12 +113,12 @@ def test_bad_requests_are_one_line(checkpoints, data, tmp_path, capsys, monkeypa
 
 
 @pytest.mark.parametrize("name, limit", [("kathleen_arctic", 2)])
-def test_human_sentences(checkpoints, name, limit):
+def test_human_sentences(checkpoints, real_speech, name, limit):
     report = evaluate(checkpoints[0], real_speech(name), limit=limit, language="en")
     assert report["dataset"]["rows"] == limit and report["models"][0]["words"] > 10
 
 
-def test_human_digits_at_8_khz(checkpoints, tmp_path):
+def test_human_digits_at_8_khz(checkpoints, real_speech, tmp_path):
     folder = tmp_path / "digits"
     folder.mkdir()
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -41,16 +41,6 @@ def only_error(capsys):
     return line
 
 
-def test_help_is_quick():
-    code = (
-        "import sys\nfrom fastwhisper.cli.main import main\nassert main(['label', '--help']) == 0\n"
-        "assert not {'torch', 'transformers', 'datasets', 'accelerate'} & set(sys.modules), sorted(sys.modules)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert "--wer_filter" in run.stdout and "Whisper teacher" in run.stdout
-
-
 def test_labels_load_as_a_dataset(teacher_folder, speech, tmp_path, capsys):
     assert main(options(teacher_folder, speech, tmp_path / "labels", "--limit", "3", "--wer_filter", "1000")) == 0
     printed = capsys.readouterr().out

@@ -1,7 +1,6 @@
 """Every kind of dataset, and one clear line for each that cannot be used."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,6 @@ from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.errors import InputError
 
 from ..sounds import tone, write_speech_folder, write_tone
-
-DATA = Path(os.environ.get("FASTWHISPER_DATA", "FASTWHISPER_DATA is not set"))
-
-
-def real_data(name: str) -> Path:
-    if not (DATA / name).is_dir():
-        pytest.skip(f"needs the recordings {name} under FASTWHISPER_DATA ({DATA})")
-    return DATA / name
 
 
 @pytest.fixture
@@ -176,14 +167,14 @@ def test_bad_metadata(folder, name, content, message):
 
 
 @pytest.mark.parametrize(("name", "rows", "first"), [("kathleen_arctic", 1032, "Author of"), ("misc_en", 5, "And so")])
-def test_real_recordings_with_texts(name, rows, first):
-    dataset = load_speech_dataset(real_data(name))
+def test_real_recordings_with_texts(real_speech, name, rows, first):
+    dataset = load_speech_dataset(real_speech(name))
     assert dataset.num_rows == rows
     assert dataset[0]["text"].startswith(first)
     assert load_audio(dataset[0]["audio"]).size > 16_000
 
 
-def test_real_recordings_alone():
-    dataset = load_speech_dataset(real_data("fsdd"), require_text=False)
+def test_real_recordings_alone(real_speech):
+    dataset = load_speech_dataset(real_speech("fsdd"), require_text=False)
     assert dataset.num_rows == 2500
     assert 0.1 < load_audio(dataset[0]["audio"]).size / 16_000 < 3
