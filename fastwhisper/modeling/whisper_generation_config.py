@@ -1,7 +1,7 @@
 """What decoding reads from a Whisper's generation config, rebuilt where a checkpoint leaves it out.
 
-Whispers that were converted or fine-tuned before 2023 have a generation config without languages, tasks and timestamps,
-or none at all.
+Whispers that were converted or fine-tuned before 2023 have a generation config without languages, tasks and
+timestamps, or none at all.
 """
 
 from typing import Any

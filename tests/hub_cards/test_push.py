@@ -32,6 +32,7 @@ ARRIVES = {
     "saved_folder.py",
     "tokenizer.json",
     "tokenizer_config.json",
+    "whisper_generation_config.py",
 }
 
 PUSH = """

@@ -22,7 +22,7 @@ from fastwhisper.hub_cards.remote_code import (
 
 from ..hub_folders import WITHOUT_PACKAGE, demo_processor, python_answer, save_student, tiny_student
 
-CODE = {"configuration_fastwhisper.py", "modeling_fastwhisper.py", "saved_folder.py"}
+CODE = {"configuration_fastwhisper.py", "modeling_fastwhisper.py", "saved_folder.py", "whisper_generation_config.py"}
 LOAD = (
     WITHOUT_PACKAGE
     + """
