@@ -12,18 +12,23 @@ from ..hub_folders import WITHOUT_PACKAGE, python_answer, save_student
 TOKEN = "hf_" + "cD4" * 12
 FOLDER = {
     "README.md",
+    "added_tokens.json",
     "askd_run.json",
     "config.json",
     "configuration_fastwhisper.py",
     "curves.png",
     "generation_config.json",
+    "merges.txt",
     "model.safetensors",
     "modeling_fastwhisper.py",
-    "saved_folder.py",
     "preprocessor_config.json",
     "processor_config.json",
+    "saved_folder.py",
+    "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "vocab.json",
+    "whisper_generation_config.py",
 }
 
 TRAIN = """

@@ -134,13 +134,17 @@ def test_config_and_processor_load(answers):
 
 def test_the_folder_is_complete_and_flat(folder):
     assert {path.name for path in folder.iterdir()} == CODE | {
+        "added_tokens.json",
         "config.json",
         "generation_config.json",
+        "merges.txt",
         "model.safetensors",
         "preprocessor_config.json",
         "processor_config.json",
+        "special_tokens_map.json",
         "tokenizer.json",
         "tokenizer_config.json",
+        "vocab.json",
     }
     # The name that engines which know Whisper alone look for.
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["WhisperForConditionalGeneration"]
