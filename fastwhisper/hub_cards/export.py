@@ -72,6 +72,11 @@ def write_vocabulary(tokenizer: "WhisperTokenizer", folder: Path) -> None:
         files["normalizer.json"] = tokenizer.english_spelling_normalizer
     for name, content in files.items():
         write_whole(folder / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    if "extra_special_tokens" in settings:
+        # Its name in OpenAI's folders, which v5 reads as well; v4 fails on the new one.
+        settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
+        write_whole(folder / "tokenizer_config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
     merges = "".join(f"{' '.join(pair)}\n" for pair in model["merges"])
     write_whole(folder / "merges.txt", f"#version: 0.2\n{merges}")
 
