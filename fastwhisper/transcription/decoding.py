@@ -11,12 +11,12 @@ from transformers import GenerationConfig, WhisperForConditionalGeneration, Whis
 
 from ..data.languages import language_code
 from ..errors import InputError
+from ..modeling.waveforms import SAMPLING_RATE
 from .sequential import FRAMES_PER_SECOND, Fallback, MovingClip, SequentialDecoder
 from .token_kinds import Piece, TokenKinds
 from .transcripts import Segment, Transcript, Transcription, Window
 from .word_times import words
 
-SAMPLING_RATE = 16_000
 TASKS = ("transcribe", "translate")
 
 

@@ -85,7 +85,7 @@ def _sources(name: str, standard_input: BinaryIO | None) -> list[tuple[Path | by
             raise InputError("standard input is empty; pipe an audio file into it")
         return [(audio, Path("stdin"))]
     if path.is_dir():
-        files = [Path(file) for file in list_audio(path)]
+        files = list_audio(path)
         if not files:
             known = ", ".join(sorted(AUDIO_SUFFIXES))
             raise InputError(f"the folder {_shown(name)} has no audio files; it reads {known}")

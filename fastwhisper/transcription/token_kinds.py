@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import GenerationConfig, LogitsProcessor, WhisperTimeStampLogitsProcessor, WhisperTokenizer
 
-# Seconds that a step from one time token to the next stands for, in every Whisper.
-TIME_STEP = 0.02
+from ..data.timestamps import RESOLUTION
+
 _TIME = re.compile(r"<\|\d+\.\d\d\|>")
 _CONTROL = re.compile(r"<\|.*\|>")
 # Tokenizers of 2022 end at <|notimestamps|>; their models have time tokens from 0 to 30 s behind it all the same.
@@ -119,7 +119,7 @@ def pieces(tokens: list[int], kinds: TokenKinds, frames: int) -> tuple[list[Piec
     times = [kinds.is_time(token) for token in tokens]
 
     def seconds(position: int) -> float:
-        return (tokens[position] - kinds.first_time) * TIME_STEP
+        return (tokens[position] - kinds.first_time) * RESOLUTION
 
     def piece(start: float, end: float, part: list[int]) -> Piece:
         return Piece(start, end, part, [token for token in part if kinds.is_text(token)])
@@ -127,7 +127,7 @@ def pieces(tokens: list[int], kinds: TokenKinds, frames: int) -> tuple[list[Piec
     cuts = [position for position in range(1, len(tokens)) if times[position - 1] and times[position]]
     if not cuts:
         last = max((position for position, is_time in enumerate(times) if is_time), default=None)
-        end = frames // 2 * TIME_STEP if last is None or tokens[last] == kinds.first_time else seconds(last)
+        end = frames // 2 * RESOLUTION if last is None or tokens[last] == kinds.first_time else seconds(last)
         return [piece(0.0, end, tokens)], frames
     if times[-2:] == [False, True]:
         bounds, moved = [0, *cuts, len(tokens)], frames

@@ -10,6 +10,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from ..data.audio import SAMPLING_RATE, AudioSource, load_audio
 from ..errors import InputError, check_positive
+from ..modeling.whisper_generation_config import complete_generation_config
 from .checkpoints import load_checkpoint
 from .decoding import GenerationOptions, check_prompt, decode_windows, window_seconds
 from .token_kinds import TokenKinds
@@ -99,7 +100,7 @@ def transcribe(
 def load_pair(
     model: Checkpoint, device: str | None = None, dtype: str | None = None
 ) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
-    """A model and its processor, loaded unless they are given.
+    """A model and its processor, loaded unless they are given; what a generation config lacks is added to it.
 
     Raises:
         InputError: for a checkpoint that cannot be loaded, and for a device or dtype with a loaded model.
@@ -109,6 +110,7 @@ def load_pair(
     if device is not None or dtype is not None:
         raise InputError("device and dtype are for a model given by name; a loaded model has its own")
     whisper, processor = model
+    complete_generation_config(whisper.generation_config, whisper.config, processor.tokenizer)
     return whisper, processor
 
 

@@ -12,7 +12,9 @@ from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 from transformers.models.whisper.generation_whisper import _dynamic_time_warping, _median_filter
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, _combine_tokens_into_words
 
-from .token_kinds import TIME_STEP, TokenKinds
+from ..data.timestamps import RESOLUTION
+from ..modeling.whisper_generation_config import last_half_heads
+from .token_kinds import TokenKinds
 from .transcripts import Segment, Word
 
 _TINY = torch.finfo(torch.float32).tiny
@@ -61,25 +63,18 @@ def token_times(
         matrix = standard.mean(dim=0)[len(prompt) : -1]
         tokens, positions = _dynamic_time_warping(-matrix.double().numpy())
         begins = np.diff(tokens, prepend=-1) > 0
-        starts = [float(position) * TIME_STEP for position in positions[begins]]
+        starts = [float(position) * RESOLUTION for position in positions[begins]]
         found.append(starts + [starts[-1]] * (len(texts[row]) + 1 - len(starts)))
     return found
-
-
-def alignment_heads(model: WhisperForConditionalGeneration) -> list[tuple[int, int]]:
-    """`(layer, head)` of the heads that follow the audio: those on record, else all of the upper half."""
-    recorded = getattr(model.generation_config, "alignment_heads", None)
-    if recorded:
-        return [(layer, head) for layer, head in recorded]
-    layers, heads = model.config.decoder_layers, model.config.decoder_attention_heads
-    return [(layer, head) for layer in range(layers // 2, layers) for head in range(heads)]
 
 
 def _alignment_attention(
     model: WhisperForConditionalGeneration, encoded: torch.Tensor, ids: torch.Tensor
 ) -> torch.Tensor:
     """Cross-attention of the alignment heads, `(batch, heads, tokens, positions)`."""
-    heads = alignment_heads(model)
+    heads = getattr(model.generation_config, "alignment_heads", None) or last_half_heads(
+        model.config.decoder_layers, model.config.decoder_attention_heads
+    )
     caught: dict[int, torch.Tensor] = {}
     hooks = []
     # Of these layers alone: the attention of all of them would be gigabytes.
