@@ -42,6 +42,9 @@ class OutputArguments:
     )
 
 
+# As of a program that ends when head has read enough.
+CLOSED_PIPE = 141
+
 VERB = Verb(
     "fastwhisper transcribe",
     "Write the text of audio files, of folders of them, and of standard input (-).\n\n"
@@ -94,8 +97,8 @@ def run(
             print(f"fastwhisper transcribe: error: {' '.join(str(result).split())}", file=sys.stderr)
             continue
         done += 1
-        if output.output is None:
-            _print_transcript(name, result, formats[0], labelled=several)
+        if output.output is None and not _print_transcript(name, result, formats[0], labelled=several):
+            return CLOSED_PIPE
     return 0 if not failed else 1 if done else 2
 
 
@@ -122,8 +125,9 @@ def _check_printable(formats: list[str], several: bool) -> None:
         raise InputError(f"several files in {formats[0]} need --output, a folder for them")
 
 
-def _print_transcript(name: str, transcript: "Transcript", kind: str, labelled: bool) -> None:
-    """Print at once, with ? for what the console cannot show: the rest must not be lost for a character."""
+def _print_transcript(name: str, transcript: "Transcript", kind: str, labelled: bool) -> bool:
+    """Print at once, with ? for what the console cannot show. Returns whether there is still somebody who reads."""
+    import os
     import sys
 
     from ..transcription.subtitles import WRITERS
@@ -132,7 +136,13 @@ def _print_transcript(name: str, transcript: "Transcript", kind: str, labelled: 
     label = f"{name}: " if labelled and kind == "txt" else ""
     encoding = sys.stdout.encoding or "utf-8"
     text = (label + WRITERS[kind](name, transcript)).encode(encoding, errors="replace").decode(encoding)
-    print(text, end="", flush=True)
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        # The end of the program would write what is left once more, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def main(argv: Sequence[str]) -> int | None:

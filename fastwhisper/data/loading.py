@@ -10,7 +10,7 @@ import datasets
 import pyarrow as pa
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 
-from ..errors import InputError
+from ..errors import InputError, check_positive
 from .folders import find_metadata, find_splits, is_saved_dataset, list_audio, read_metadata, split_by_folder
 
 SpeechDataset: TypeAlias = Dataset | IterableDataset
@@ -60,8 +60,8 @@ def load_speech_dataset(
     Raises:
         InputError: for a wrong path, name, split or column, naming those that exist, and where no rows are left.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"limit={limit} leaves no rows: it must be at least 1")
+    if limit is not None:
+        check_positive(limit=limit)
     label = "the dataset" if not isinstance(source, str | os.PathLike) else os.fspath(source)
     dataset = _open_source(source, name, split, (audio_column, text_column), streaming, require_text)
     if isinstance(dataset, DatasetDict | IterableDatasetDict):
