@@ -131,16 +131,16 @@ def check_prompt(config: GenerationConfig, language: str | None, task: str) -> N
     if task not in TASKS:
         raise InputError(f"there is no task {task!r}; the tasks are {' and '.join(TASKS)}")
     code, known = language_code(language), known_languages(config)
-    if not known and (code not in (None, "en") or task != "transcribe"):
-        raise InputError(f"the model transcribes English only: it knows no language {language!r}, no task {task!r}")
+    if not known and code not in (None, "en"):
+        raise InputError(f"the model transcribes English only, not {language!r}")
+    if not known and task != "transcribe":
+        raise InputError(f"the model transcribes English only: there is nothing to {task}")
     if known and code is not None and code not in known:
         raise InputError(f"the model knows no language {language!r}; it knows {', '.join(sorted(known))}")
 
 
 def spoken_language(config: GenerationConfig, language: str | None) -> str | None:
-    """The code of the language that a model will write: the one given, or its only or default one; `None` where it is to be
-    detected.
-    """
+    """The code of the language that a model will write: the one given, or its own; `None` where it is detected."""
     if not known_languages(config):
         return "en"
     return language_code(language or getattr(config, "language", None))
