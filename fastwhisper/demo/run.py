@@ -18,10 +18,10 @@ from ..hub_cards.callback import ModelCardCallback
 from ..hub_cards.card import write_card
 from ..hub_cards.export import export_folder
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
+from ..modeling.waveforms import SAMPLING_RATE
 from ..synthetic_speech.espeak import (
     BREATHING_VARIANTS,
     HELD_OUT_VARIANTS,
-    SAMPLING_RATE,
     TRAINING_VARIANTS,
     SyntheticClip,
 )

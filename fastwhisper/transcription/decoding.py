@@ -12,9 +12,9 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, _combine
 
 from ..data.languages import language_code
 from ..errors import InputError
+from ..modeling.waveforms import SAMPLING_RATE
 from .transcripts import Segment, Transcript, Word, in_order
 
-SAMPLING_RATE = 16_000
 TASKS = ("transcribe", "translate")
 
 # The fallback of Whisper's paper (section 4.5). The threshold of the compression ratio is lower than openai's 2.4,

@@ -80,7 +80,7 @@ def test_the_plain_function(checkpoints, data):
     assert report["speed_ratio"] is None and len(report["models"]) == 1
 
 
-def test_a_bad_row_is_named_and_nothing_is_written(checkpoints, data, tmp_path, capsys):
+def test_a_bad_row_that_stops_is_named_and_nothing_is_written(checkpoints, data, tmp_path, capsys):
     (data / "2.wav").write_bytes(b"no audio")
     output, predictions = tmp_path / "report.json", tmp_path / "predictions.jsonl"
     argv = [
@@ -93,8 +93,10 @@ def test_a_bad_row_is_named_and_nothing_is_written(checkpoints, data, tmp_path, 
         "--predictions",
         str(predictions),
     ]
-    assert "2.wav" in refused(capsys, *argv)
+    assert "2.wav" in refused(capsys, *argv, "--on_bad_audio", "stop")
     assert not output.exists() and not predictions.exists()
+    assert main(["evaluate", *argv]) == 0
+    assert json.loads(output.read_text())["dataset"]["dropped"] == {"bad audio": 1}
 
 
 def test_bad_requests_are_one_line(checkpoints, data, tmp_path, capsys, monkeypatch):

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from datasets import Audio, Dataset, DatasetDict, IterableDataset
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, IterableDataset
 
 from fastwhisper.data.audio import load_audio
 from fastwhisper.data.loading import load_speech_dataset
@@ -107,6 +107,19 @@ def test_column_names_and_limit(folder):
     assert load_speech_dataset(folder, text_column="words", require_text=False).num_rows == 3
 
 
+CLASSES = ClassLabel(names=["en", "fr-FR", "Mandarin Chinese"])
+
+
+def test_classes_get_their_names(folder):
+    dataset = load_speech_dataset(folder).add_column("language", [2, 0, None], feature=CLASSES)
+    for source in (dataset, dataset.select([0, 1, 2]), dataset.to_iterable_dataset(), dataset.shuffle(seed=0)):
+        rows = sorted(load_speech_dataset(source), key=lambda row: row["text"])
+        assert [row["language"] for row in rows] == ["Mandarin Chinese", "en", None]
+        assert_is_folder(rows)
+    words = dataset.rename_column("language", "word")
+    assert load_speech_dataset(words, text_column="word")["text"][:] == ["Mandarin Chinese", "en", None]
+
+
 def test_splits_of_a_folder(folder, tmp_path):
     test = write_speech_folder(tmp_path / "both" / "test", [0.2])
     assert load_speech_dataset(test.parent, split="test").num_rows == 1
@@ -146,6 +159,8 @@ def test_bad_sources(folder, tmp_path):
             load_speech_dataset(empty)
     with pytest.raises(InputError, match="'text' holds int64, not text"):
         load_speech_dataset(Dataset.from_dict({"audio": ["a.wav"], "text": [7]}))
+    with pytest.raises(InputError, match="'text' holds List, not text"):
+        load_speech_dataset(Dataset.from_dict({"audio": ["a.wav"], "text": [["a"]]}))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +169,7 @@ def test_bad_sources(folder, tmp_path):
         ("metadata.csv", "file_name,text\n", "no rows"),
         ("metadata.csv", "name,text\n0.wav,a\n", "no column file or file_name or path or audio"),
         ("metadata.csv", "file_name,text\n9.wav,a\n", "line 2: there is no audio file 9.wav"),
-        ("metadata.csv", "file_name,text\n,a\n", "line 2 names no audio file"),
+        ("metadata.csv", "file_name,text\n,a\n", "line 2: it names no audio file"),
         ("metadata.csv", "file_name,text\n0.wav,a,b\n", "line 2 has more fields than the header"),
         ("metadata.jsonl", "{not json\n", "line 1 is not JSON"),
         ("metadata.jsonl", "[1]\n", "line 1 is not a JSON object"),
