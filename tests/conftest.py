@@ -1,6 +1,8 @@
 """Fixtures that several rooms share."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,9 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# What tests cache goes with them.
-_CACHE = tempfile.TemporaryDirectory()
-os.environ["HF_DATASETS_CACHE"] = _CACHE.name
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp()
 
 import pytest
 import torch
@@ -20,6 +20,8 @@ from fastwhisper.synthetic_speech.demo_tokenizer import build_demo_tokenizer
 
 from .tiny_models import tiny_whisper
 
+# What tests cache goes with them.
+atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 REAL_PARTS = {"real_model", "real_speech"}
 
 
