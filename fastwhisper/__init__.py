@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from .registration import register_auto_classes
+from .registration import register_with_transformers
 
 __version__ = "0.1.0"
 
@@ -19,6 +19,7 @@ _PUBLIC = {
     "convert_hfq_state_dict": "conversion.published_fastslm",
     "ASKDTrainingArguments": "trainers.askd_arguments",
     "ASKDTrainer": "trainers.askd_trainer",
+    "register_auto_classes": "registration",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     )
     from .modeling.modeling_hfq_former import HFQFormer as HFQFormer
     from .modeling.processing_fastslm import FastSLMProcessor as FastSLMProcessor
+    from .registration import register_auto_classes as register_auto_classes
     from .trainers.askd_arguments import ASKDTrainingArguments as ASKDTrainingArguments
     from .trainers.askd_trainer import ASKDTrainer as ASKDTrainer
 
@@ -49,4 +51,4 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-register_auto_classes()
+register_with_transformers()
