@@ -16,6 +16,7 @@ _PUBLIC = {
     "FastSLMModel": "modeling.modeling_fastslm",
     "FastSLMForCausalLM": "modeling.modeling_fastslm",
     "FastSLMProcessor": "modeling.processing_fastslm",
+    "add_speech_tokens": "modeling.speech_tokens",
     "convert_hfq_state_dict": "conversion.published_fastslm",
     "ASKDTrainingArguments": "trainers.askd_arguments",
     "ASKDTrainer": "trainers.askd_trainer",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     )
     from .modeling.modeling_hfq_former import HFQFormer as HFQFormer
     from .modeling.processing_fastslm import FastSLMProcessor as FastSLMProcessor
+    from .modeling.speech_tokens import add_speech_tokens as add_speech_tokens
     from .registration import register_auto_classes as register_auto_classes
     from .trainers.askd_arguments import ASKDTrainingArguments as ASKDTrainingArguments
     from .trainers.askd_trainer import ASKDTrainer as ASKDTrainer
