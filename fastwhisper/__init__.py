@@ -1,9 +1,10 @@
 """fastwhisper: faster Whisper students by adaptive self-knowledge distillation, and speech for causal LLMs."""
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from .registration import register_with_transformers
+from wrapt import register_post_import_hook
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,9 @@ _PUBLIC = {
     "convert_hfq_state_dict": "conversion.published_fastslm",
     "ASKDTrainingArguments": "trainers.askd_arguments",
     "ASKDTrainer": "trainers.askd_trainer",
+    "distill": "trainers.distill",
+    "evaluate": "evaluation.evaluate",
+    "label": "labelling.label",
     "register_auto_classes": "registration",
 }
 
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from .configuration.configuration_fastslm import HFQFormerConfig as HFQFormerConfig
     from .configuration.configuration_fastwhisper import FastWhisperConfig as FastWhisperConfig
     from .conversion.published_fastslm import convert_hfq_state_dict as convert_hfq_state_dict
+    from .evaluation.evaluate import evaluate as evaluate
+    from .labelling.label import label as label
     from .modeling.modeling_fastslm import FastSLMForCausalLM as FastSLMForCausalLM
     from .modeling.modeling_fastslm import FastSLMModel as FastSLMModel
     from .modeling.modeling_fastwhisper import (
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
     from .registration import register_auto_classes as register_auto_classes
     from .trainers.askd_arguments import ASKDTrainingArguments as ASKDTrainingArguments
     from .trainers.askd_trainer import ASKDTrainer as ASKDTrainer
+    from .trainers.distill import distill as distill
 
 
 def __getattr__(name: str):
@@ -53,4 +60,15 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-register_with_transformers()
+def _prepare(transformers: ModuleType) -> None:
+    from .configuration.saved_folder import set_code_writer
+    from .hub_cards.remote_code import write_remote_code
+    from .registration import register_auto_classes
+
+    register_auto_classes()
+    # Handed in from here, since the face alone stands above all rooms.
+    set_code_writer(write_remote_code)
+
+
+# Called when transformers is imported, or now if it is: see registration.py.
+register_post_import_hook(_prepare, "transformers")

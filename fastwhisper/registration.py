@@ -7,8 +7,6 @@ imported then. Nor is anything of ours: `configuration/` and `modeling/` import 
 Other threads wait at the import lock of `transformers` until the classes are registered.
 """
 
-import wrapt
-
 
 def register_auto_classes() -> None:
     """Make `AutoConfig`, `AutoProcessor` and the `AutoModel` classes know FastSLM, and the models know FastWhisper.
@@ -38,8 +36,3 @@ def register_auto_classes() -> None:
     AutoModelForMultimodalLM.register(FastSLMConfig, FastSLMForCausalLM, exist_ok=True)
     AutoModel.register(FastWhisperConfig, FastWhisperForConditionalGeneration, exist_ok=True)
     AutoModelForSpeechSeq2Seq.register(FastWhisperConfig, FastWhisperForConditionalGeneration, exist_ok=True)
-
-
-def register_with_transformers() -> None:
-    """Call `register_auto_classes` when transformers is imported, or now if it is."""
-    wrapt.register_post_import_hook(lambda transformers: register_auto_classes(), "transformers")

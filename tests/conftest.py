@@ -3,9 +3,15 @@
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# What tests cache goes with them.
+_CACHE = tempfile.TemporaryDirectory()
+os.environ["HF_DATASETS_CACHE"] = _CACHE.name
 
 import pytest
 import torch
@@ -13,6 +19,40 @@ import torch
 from fastwhisper.synthetic_speech.demo_tokenizer import build_demo_tokenizer
 
 from .tiny_models import tiny_whisper
+
+REAL_PARTS = {"real_model", "real_speech"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark `real` whatever asks for real weights or speech: `python -m pytest -m real` runs these alone."""
+    for item in items:
+        if REAL_PARTS & set(item.fixturenames):
+            item.add_marker("real")
+
+
+def _folder_named_by(variable: str) -> Callable[[str], Path]:
+    def folder(name: str) -> Path:
+        if not os.environ.get(variable):
+            pytest.skip(f"needs {name}: {variable} names no folder")
+        path = Path(os.environ[variable], name)
+        if not path.is_dir():
+            pytest.skip(f"needs {name}: {variable} names {path.parent}, which has no such folder")
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Callable[[str], Path]:
+    """`real_model(name)` is the folder of a published checkpoint; skips the test where it is absent."""
+    return _folder_named_by("FASTWHISPER_MODELS")
+
+
+@pytest.fixture(scope="session")
+def real_speech() -> Callable[[str], Path]:
+    """`real_speech(name)` is a folder of human recordings; skips the test where it is absent."""
+    return _folder_named_by("FASTWHISPER_DATA")
 
 
 @pytest.fixture(autouse=True, scope="session")

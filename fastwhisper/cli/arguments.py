@@ -1,86 +1,122 @@
-"""From a command line and a YAML recipe to dataclasses; a quick `--help` that imports nothing heavy."""
+"""From a command line and a YAML recipe to dataclasses; a quick `--help` that imports nothing heavy.
+
+A verb's flags are the fields of a few dataclasses, one a group: its docstring is the group's title in the help, and a
+field's metadata holds the help text and, where the type does not say enough, the placeholder (`metavar`).
+"""
 
 import argparse
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from ..errors import InputError
 
 TRUTHS = ("true", "false", "yes", "no", "t", "f", "y", "n", "1", "0")
-RECIPE_HELP = "YAML recipe whose keys are the flags below; flags given on the command line override it"
+RECIPE_HELP = "YAML recipe whose keys are the flags; flags on the command line override it"
+TRACEBACK_HELP = "Set FASTWHISPER_TRACEBACK=1 to see the traceback behind a one-line error."
 
 
-def print_help(
-    program: str,
-    description: str,
-    argument_classes: Sequence[type],
-    positional: tuple[str, str] | None,
-    epilog: str = "",
-) -> None:
-    """Print the help of a verb from the fields of its dataclasses."""
-    parser = argparse.ArgumentParser(
-        prog=program, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    if positional:
-        parser.add_argument(positional[0], nargs="*", metavar=positional[0].upper(), help=positional[1])
-    parser.add_argument("--config", metavar="RECIPE", help=RECIPE_HELP)
-    for argument_class in argument_classes:
-        for field in dataclasses.fields(argument_class):
-            described = field.metadata.get("help", "")
-            if field.default is field.default_factory is dataclasses.MISSING:
-                described += " (required)"
-            elif field.default not in (dataclasses.MISSING, None, ""):
-                described += f" (default: {field.default})"
-            parser.add_argument(f"--{field.name}", metavar="", help=described.replace("%", "%%"))
-    parser.print_help()
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the program.
 
-
-def parse_arguments(
-    program: str,
-    argv: Sequence[str],
-    argument_classes: Sequence[Any],
-    positional: tuple[str, str] | None = None,
-) -> tuple[Any, ...]:
-    """One instance per dataclass; a list of positional values comes last where `positional` is given.
-
-    Raises:
-        InputError: for an unknown flag, a value of the wrong type, and an unreadable recipe.
+    Args:
+        program (`str`): as it is called, such as `fastwhisper label`.
+        description (`str`): what it does, for `--help`.
+        example (`str`): one command that works.
+        groups (`Sequence[type]`): dataclasses of its flags.
+        positional (`tuple[str, str]`, *optional*): name and help of the words before the flags.
+        notes (`str`, *optional*): the end of the help.
     """
-    from transformers import HfArgumentParser
 
-    class Parser(HfArgumentParser):
-        def error(self, message):
-            raise InputError(f"{message}; see {program} --help")
+    program: str
+    description: str
+    example: str
+    groups: Sequence[Any]
+    positional: tuple[str, str] | None = None
+    notes: str = ""
 
-    argv = list(argv)
-    recipe = _take_recipe(argv, program)
-    parser = Parser(list(argument_classes), prog=program, add_help=False, allow_abbrev=False)
-    if positional:
-        parser.add_argument(positional[0], nargs="*")
-    known = {field.name for argument_class in argument_classes for field in dataclasses.fields(argument_class)}
-    named = recipe.pop(positional[0], []) if positional else []
-    for key in recipe:
-        if key not in known:
-            raise InputError(f"the recipe has an unknown key {key!r}; see {program} --help")
-    switches = {
-        f"--{field.name}"
-        for argument_class in argument_classes
-        for field in dataclasses.fields(argument_class)
-        if field.type is bool
-    }
-    *parsed, unknown = parser.parse_args_into_dataclasses(
-        _with_values([*_as_flags(recipe), *argv], switches), return_remaining_strings=True, look_for_args_file=False
-    )
-    if unknown:
-        raise InputError(f"there is no flag or place for {' '.join(unknown)}; see {program} --help")
-    if not positional:
-        return tuple(parsed)
-    *instances, namespace = parsed
-    given = getattr(namespace, positional[0])
-    return (*instances, given or ([named] if isinstance(named, str) else named))
+    def run(self, argv: Sequence[str], function: Callable[..., int | None]) -> int | None:
+        """Print the help, or parse `argv` and call `function` with the positional words and one instance a group."""
+        if any(flag in argv for flag in ("-h", "--help")):
+            self.print_help()
+            return None
+        return function(*self.parse(argv))
+
+    def print_help(self) -> None:
+        """Print the help from the fields of the groups."""
+        parser = argparse.ArgumentParser(
+            prog=self.program,
+            usage=self._usage(),
+            description=self.description,
+            epilog="\n\n".join(filter(None, (f"example:\n  {self.example}", self.notes, TRACEBACK_HELP))),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=False,
+        )
+        if self.positional:
+            name, described = self.positional
+            parser.add_argument(name, nargs="*", metavar=name.upper(), help=described)
+        for group in self.groups:
+            flags = parser.add_argument_group((group.__doc__ or "").partition("\n")[0].rstrip(".").lower())
+            for field in dataclasses.fields(group):
+                shown: Any = {"action": "store_true"} if field.type is bool else {"metavar": _placeholder(field)}
+                flags.add_argument(f"--{field.name}", help=_described(field), **shown)
+        parser.add_argument_group("recipe").add_argument("--config", metavar="FILE", help=RECIPE_HELP)
+        parser.print_help()
+
+    def parse(self, argv: Sequence[str]) -> tuple[Any, ...]:
+        """The positional words, where the verb has some, and one instance a group.
+
+        Raises:
+            InputError: for an unknown flag, a value that cannot be used, and an unreadable recipe.
+        """
+        from transformers import HfArgumentParser
+
+        program = self.program
+
+        class Parser(HfArgumentParser):
+            def error(self, message):
+                raise InputError(f"{message}; see {program} --help")
+
+        argv = list(argv)
+        recipe = _take_recipe(argv, program)
+        fields = [field for group in self.groups for field in dataclasses.fields(group)]
+        named = recipe.pop(self.positional[0], []) if self.positional else []
+        for key in recipe:
+            if key not in {field.name for field in fields}:
+                raise InputError(f"the recipe has an unknown key {key!r}; see {program} --help")
+        parser = Parser(list(self.groups), prog=program, add_help=False, allow_abbrev=False)
+        if self.positional:
+            parser.add_argument(self.positional[0], nargs="*")
+        words = _with_values(
+            [*_as_flags(recipe), *argv], {f"--{field.name}" for field in fields if field.type is bool}
+        )
+        try:
+            *parsed, unknown = parser.parse_args_into_dataclasses(
+                words, return_remaining_strings=True, look_for_args_file=False
+            )
+        except InputError:
+            raise
+        except (ValueError, ImportError) as error:
+            # TrainingArguments checks itself: a precision that the device lacks, a package that is not installed.
+            raise InputError(f"{' '.join(str(error).split())}; see {program} --help") from error
+        if unknown:
+            raise InputError(f"there is no flag or place for {' '.join(unknown)}; see {program} --help")
+        if not self.positional:
+            return tuple(parsed)
+        *instances, namespace = parsed
+        given = getattr(namespace, self.positional[0])
+        return (given or ([named] if isinstance(named, str) else named), *instances)
+
+    def _usage(self) -> str:
+        words = [self.program]
+        if self.positional:
+            words.append(f"{self.positional[0].upper()} ...")
+        required = [field for group in self.groups for field in dataclasses.fields(group) if _is_required(field)]
+        return " ".join([*words, *(f"--{field.name} {_placeholder(field)}" for field in required), "[OPTIONS]"])
 
 
 def run_parsed(
@@ -91,12 +127,37 @@ def run_parsed(
     verb: Callable[..., Any],
     positional: tuple[str, str] | None = None,
 ) -> None:
-    """Print the help of a verb with one dataclass of arguments, or parse and run it."""
-    if any(flag in argv for flag in ("-h", "--help")):
-        print_help(program, description, [argument_class], positional)
-        return
-    parsed, *rest = parse_arguments(program, argv, [argument_class], positional)
-    verb(*rest, parsed)
+    Verb(program, description, "", [argument_class], positional).run(argv, verb)
+
+
+def given(arguments: Any) -> dict[str, Any]:
+    """The fields of a group that have a value, as keyword arguments."""
+    values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
+
+
+def _described(field: dataclasses.Field) -> str:
+    described = field.metadata.get("help", "")
+    if _is_required(field):
+        described += " (required)"
+    elif field.default is True:
+        described += f"; on by default, --no_{field.name} turns it off"
+    elif field.default is not False and field.default not in (dataclasses.MISSING, None, ""):
+        described += f" (default: {field.default})"
+    return described.replace("%", "%%")
+
+
+def _placeholder(field: dataclasses.Field) -> str:
+    """What the help shows for a value: the field's own word, else one that follows from its type."""
+    if "metavar" in field.metadata:
+        return field.metadata["metavar"]
+    kinds = [kind for kind in get_args(field.type) or (field.type,) if kind is not type(None)]
+    several = get_origin(field.type) is list
+    return ("N" if int in kinds else "X" if float in kinds else "NAME") + (" ..." if several else "")
 
 
 def _with_values(words: Sequence[str], switches: set[str]) -> list[str]:

@@ -3,11 +3,15 @@
 import os
 from typing import Any, Literal
 
-from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
+from transformers.utils.versions import require_version
 
-from .saved_folder import write_own_code
+require_version("transformers>=5.20")  # Before what earlier versions do not have, for a line that says so.
+
+from huggingface_hub.dataclasses import strict  # noqa: E402
+from transformers import AutoConfig, PreTrainedConfig  # noqa: E402
+from transformers.configuration_utils import SubConfigSpec  # noqa: E402
+
+from .saved_folder import write_own_code  # noqa: E402
 
 # Log-mel frames a second and log-mel frames per encoder frame of every Whisper encoder.
 MEL_FRAMES_PER_SECOND = 100
@@ -244,8 +248,12 @@ class FastSLMConfig(PreTrainedConfig):
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         """As [`PreTrainedConfig.save_pretrained`], with the code that the saved `auto_map` names beside it."""
-        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        super().save_pretrained(save_directory)
         write_own_code(save_directory)
+        if push_to_hub:
+            # Not left to the base class, which uploads before the code is written.
+            repo_id = kwargs.pop("repo_id", os.path.basename(os.path.normpath(save_directory)))
+            self.push_to_hub(repo_id, **kwargs)
 
     @property
     def window_mel_frames(self) -> int:

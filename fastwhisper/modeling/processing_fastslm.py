@@ -23,6 +23,7 @@ from transformers.processing_utils import AudioKwargs, ProcessingKwargs
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, tokens_in_window
 from .chat_templates_fastslm import CHATML_TEMPLATE, FLATTEN_TEMPLATE
 from .speech_tokens import AUDIO_TOKENS, TASK_TOKENS, add_speech_tokens
+from .waveforms import SAMPLING_RATE, mono_samples
 from .window_clock import clock
 
 TRANSCRIPTION_PROMPT = "Transcribe the audio clip into text."
@@ -44,7 +45,7 @@ class FastSLMProcessorKwargs(ProcessingKwargs, total=False):
     # Before transformers 5.23 the defaults are looked for here alone, from then on also here.
     _defaults = {  # type: ignore[misc]
         "text_kwargs": {"padding": True, "padding_side": "left", "return_tensors": "pt"},
-        "audio_kwargs": {"sampling_rate": 16_000, "return_tensors": "pt"},
+        "audio_kwargs": {"sampling_rate": SAMPLING_RATE, "return_tensors": "pt"},
     }
 
 
@@ -310,6 +311,8 @@ class FastSLMProcessor(ProcessorMixin):
                 "or give the path of its file"
             )
         clips = [mono_samples(clip) for clip in audio]
+        if not all(map(len, clips)):
+            raise ValueError("the audio is empty: it has no samples")
         features, mask = self.window_features([window for clip in clips for window in self.cut_windows(clip)])
         counts = [self.window_token_counts(len(clip), rate) for clip in clips]
         texts = [self.audio_text(windows, kwargs.get("window_times")) for windows in counts]
@@ -352,29 +355,6 @@ class FastSLMProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "input_features", "input_features_mask"]
-
-
-def mono_samples(audio: Any) -> np.ndarray:
-    """Samples `(samples,)` in float32 of an array; channels, along the shorter axis, are averaged.
-
-    Raises:
-        ValueError: for audio that is empty, not finite, of another type or of more than two axes.
-    """
-    samples = audio.detach().cpu().numpy() if isinstance(audio, torch.Tensor) else np.asarray(audio)
-    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fi":
-        raise ValueError(
-            f"audio must be an array of samples or channels x samples, of floats or signed integers; got "
-            f"{samples.ndim} axes of {samples.dtype}"
-        )
-    if samples.size == 0:
-        raise ValueError("the audio is empty: it has no samples")
-    if samples.dtype.kind == "i":
-        samples = samples / -float(np.iinfo(samples.dtype).min)
-    if samples.ndim == 2:
-        samples = samples.mean(axis=int(np.argmin(samples.shape)))
-    if not np.isfinite(samples).all():
-        raise ValueError("the audio has samples that are NaN or infinite")
-    return samples.astype(np.float32)
 
 
 def _for_each(value: Any, count: int, name: str) -> list:

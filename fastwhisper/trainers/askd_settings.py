@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from ..errors import InputError
 from .askd_schedule import MODES, SCHEDULES
 
 SELF_TEACHERS = ("snapshot", "ema")
 
 
 @dataclass
-class ASKDOptions:
+class ASKDSettings:
     r"""Settings of adaptive self-knowledge distillation.
 
     With r = global_step / max_steps, tau the temperature and N the target tokens of the whole batch, the loss is
@@ -32,7 +33,7 @@ class ASKDOptions:
         loss_chunk_size (`int`, *optional*, defaults to 256): target tokens whose vocabulary rows are alive at a time.
 
     Raises:
-        ValueError: for a setting outside its range; names the setting, its value and the range.
+        InputError: for a setting outside its range; names the setting, its value and the range.
     """
 
     teacher_weight: float = field(default=0.8, metadata={"help": "weight of the teacher at the start (lambda_0)"})
@@ -67,13 +68,13 @@ class ASKDOptions:
     def __post_init__(self) -> None:
         for name, choices in (("schedule", SCHEDULES), ("mode", MODES), ("self_teacher", SELF_TEACHERS)):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(choices)}")
+                raise InputError(f"{name}={getattr(self, name)!r} is not one of {', '.join(choices)}")
         for name in ("teacher_weight", "self_weight", "ema_decay", "gap_decay"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1]")
+                raise InputError(f"{name}={getattr(self, name)} must be in [0, 1]")
         if not 0.0 < self.teacher_decay_end <= 1.0:
-            raise ValueError(f"teacher_decay_end={self.teacher_decay_end} must be in (0, 1]")
+            raise InputError(f"teacher_decay_end={self.teacher_decay_end} must be in (0, 1]")
         if not self.temperature > 0.0:
-            raise ValueError(f"temperature={self.temperature} must be above 0")
+            raise InputError(f"temperature={self.temperature} must be above 0")
         if self.loss_chunk_size < 1:
-            raise ValueError(f"loss_chunk_size={self.loss_chunk_size} must be at least 1")
+            raise InputError(f"loss_chunk_size={self.loss_chunk_size} must be at least 1")

@@ -7,17 +7,24 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate.utils import is_compiled_module
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin, WhisperForConditionalGeneration
 
+from ..errors import InputError
 from .askd_loss import Predictions
 
 
 def whisper_of(model: nn.Module) -> WhisperForConditionalGeneration:
     """The Whisper itself, out of a PEFT model where it is in one."""
     return cast(WhisperForConditionalGeneration, model.get_base_model() if isinstance(model, PeftModel) else model)
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether a call of the model goes through torch.compile: `torch.compile(model)`, or `model.compile()`."""
+    return any(is_compiled_module(part) or part._compiled_call_impl is not None for part in (model, whisper_of(model)))
 
 
 def check_teacher(
@@ -29,7 +36,7 @@ def check_teacher(
     """Refuse a teacher that does not hear or speak as the student does.
 
     Raises:
-        ValueError: names every difference: vocabulary, mel bins, window, start and pad token, sampling rate.
+        InputError: names every difference: vocabulary, mel bins, window, start and pad token, sampling rate.
     """
     fields = ("vocab_size", "num_mel_bins", "max_source_positions", "decoder_start_token_id", "pad_token_id")
     differences = [
@@ -47,7 +54,7 @@ def check_teacher(
         if processor.tokenizer.get_vocab() != teacher_processor.tokenizer.get_vocab():
             differences.append("the tokenizers give different ids")
     if differences:
-        raise ValueError(f"this teacher cannot teach this student: {'; '.join(differences)}")
+        raise InputError(f"this teacher cannot teach this student: {'; '.join(differences)}")
 
 
 def encoder_is_frozen(student: nn.Module) -> bool:
@@ -137,11 +144,11 @@ class SelfTeacher:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: where the file holds other weights than the student trains.
+            InputError: where the file holds other weights than the student trains.
         """
         weights = load_file(path)
         if weights.keys() != set(self._names):
-            raise ValueError(
+            raise InputError(
                 f"{path} holds {len(weights)} weights of another student; this one trains {len(self._names)}"
             )
         mine = dict(self.model.named_parameters())

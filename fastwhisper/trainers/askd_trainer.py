@@ -9,19 +9,28 @@ from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin, Seq2SeqTrainer, TrainerCallback
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
+from ..errors import InputError
 from ..hub_cards.hub_trainer import HubTrainerMixin
-from .askd_arguments import ASKDTrainingArguments
+from .askd_arguments import ASKDTrainingArguments, check_way_of_running
 from .askd_log import LossLog
 from .askd_loss import LossSums, LossWeights, askd_loss
 from .askd_schedule import gap_weight, self_weight_at, teacher_weight_at
-from .askd_teachers import SelfTeacher, check_teacher, encoder_is_frozen, predict, shares_encoder, whisper_of
+from .askd_teachers import (
+    SelfTeacher,
+    check_teacher,
+    encoder_is_frozen,
+    is_compiled,
+    predict,
+    shares_encoder,
+    whisper_of,
+)
 
 STATE_FILE = "askd_state.json"
 SELF_TEACHER_FILE = "self_teacher.safetensors"
 
 
 class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
-    r"""Trains a Whisper student with adaptive self-knowledge distillation; see [`ASKDOptions`] for the loss.
+    r"""Trains a Whisper student with adaptive self-knowledge distillation; see [`ASKDSettings`] for the loss.
 
     The loss is normalised by the target tokens of the whole batch: it is the same for 1 process x 8 samples,
     accumulation 8 x 1 and 2 processes x 4. Logged beside `loss`: `ce`, `teacher_kl`, `self_kl` (nats per target
@@ -39,8 +48,8 @@ class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
             (batch, tokens; -100 masked), optionally `decoder_input_ids`, `decoder_attention_mask`, `attention_mask`.
 
     Raises:
-        ValueError: for a teacher that does not fit the student, a missing teacher, a student whose output layer is
-            adapted by PEFT, label smoothing, or several GPUs in one process.
+        InputError: for a teacher that does not fit the student, a missing teacher, a student whose output layer is
+            adapted by PEFT, label smoothing, several GPUs in one process, and what shards or compiles the models.
     """
 
     # `compute_loss` divides by the tokens of the whole accumulated batch itself.
@@ -61,7 +70,7 @@ class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
         **kwargs,
     ) -> None:
         if model is None or not isinstance(args, ASKDTrainingArguments):
-            raise ValueError("ASKDTrainer needs model= and args=ASKDTrainingArguments(...)")
+            raise InputError("ASKDTrainer needs model= and args=ASKDTrainingArguments(...)")
         _check_arguments(model, teacher_model, args)
         if args.freeze_encoder:
             whisper_of(model).freeze_encoder()
@@ -220,7 +229,7 @@ class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         folder = Path(resume_from_checkpoint)
         if not (folder / STATE_FILE).is_file():
-            raise ValueError(f"{folder} is no checkpoint of an ASKDTrainer: it has no {STATE_FILE}")
+            raise InputError(f"{folder} is no checkpoint of an ASKDTrainer: it has no {STATE_FILE}")
         self._running_ce = json.loads((folder / STATE_FILE).read_text())["running_ce"]
         if (folder / SELF_TEACHER_FILE).is_file():
             self.self_teacher = SelfTeacher(self.model)
@@ -242,13 +251,17 @@ class _StepEvents(TrainerCallback):
 
 def _check_arguments(model: nn.Module, teacher_model: PreTrainedModel | None, args: ASKDTrainingArguments) -> None:
     if args.teacher_weight > 0.0 and teacher_model is None:
-        raise ValueError(f"teacher_weight={args.teacher_weight} needs a teacher_model; set it to 0 to go without")
+        raise InputError(f"teacher_weight={args.teacher_weight} needs a teacher_model; set it to 0 to go without")
     if args.label_smoothing_factor:
-        raise ValueError("label_smoothing_factor is not part of the ASKD loss: set it to 0")
+        raise InputError("label_smoothing_factor is not part of the ASKD loss: set it to 0")
+    check_way_of_running(args)
+    for name, checked in (("student", model), ("teacher", teacher_model)):
+        if checked is not None and is_compiled(checked):
+            raise InputError(f"ASKD is not tested with a compiled {name}: give the model as it was before compile()")
     if args.n_gpu > 1:
-        raise ValueError(f"{args.n_gpu} GPUs in one process: start with `accelerate launch`, one process a GPU")
+        raise InputError(f"{args.n_gpu} GPUs in one process: start with `accelerate launch`, one process a GPU")
     if not isinstance(whisper_of(model).get_output_embeddings(), nn.Linear):
-        raise ValueError("the student's output layer proj_out must be a plain layer: leave it out of the adapters")
+        raise InputError("the student's output layer proj_out must be a plain layer: leave it out of the adapters")
 
 
 def _cast(inputs: dict, dtype: torch.dtype) -> dict:

@@ -12,9 +12,9 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, _combine
 
 from ..data.languages import language_code
 from ..errors import InputError
+from ..modeling.waveforms import SAMPLING_RATE
 from .transcripts import Segment, Transcript, Word, in_order
 
-SAMPLING_RATE = 16_000
 TASKS = ("transcribe", "translate")
 
 # The fallback of Whisper's paper (section 4.5). The threshold of the compression ratio is lower than openai's 2.4,
@@ -115,7 +115,7 @@ def check_prompt(config: GenerationConfig, language: str | None, task: str) -> N
     """
     if task not in TASKS:
         raise InputError(f"there is no task {task!r}; the tasks are {' and '.join(TASKS)}")
-    code, known = language_code(language), _known_languages(config)
+    code, known = language_code(language), known_languages(config)
     if not known and (code not in (None, "en") or task != "transcribe"):
         raise InputError(f"the model transcribes English only: it knows no language {language!r}, no task {task!r}")
     if known and code is not None and code not in known:
@@ -124,12 +124,12 @@ def check_prompt(config: GenerationConfig, language: str | None, task: str) -> N
 
 def spoken_language(config: GenerationConfig, language: str | None) -> str | None:
     """The code of the language that a model will write: the one given, or its only or default one; `None` if heard."""
-    if not _known_languages(config):
+    if not known_languages(config):
         return "en"
     return language_code(language or getattr(config, "language", None))
 
 
-def _known_languages(config: GenerationConfig) -> list[str]:
+def known_languages(config: GenerationConfig) -> list[str]:
     """Codes of a multilingual model's languages; none for an English-only model, whose prompt names no language."""
     if not getattr(config, "is_multilingual", True):
         return []
@@ -227,7 +227,7 @@ def _languages(
     """Codes of the languages of a batch, heard in its first window unless given."""
     config = model.generation_config
     language = spoken_language(config, options.language)
-    if language is not None or not _known_languages(config):
+    if language is not None or not known_languages(config):
         return [language] * len(features)
     table: dict[str, int] = config.lang_to_id  # type: ignore[attr-defined]
     names = {token_id: token.removeprefix("<|").removesuffix("|>") for token, token_id in table.items()}
@@ -240,7 +240,7 @@ def _languages(
 def _generate(
     model: WhisperForConditionalGeneration, options: GenerationOptions, languages: list[str | None], **inputs: Any
 ) -> Any:
-    if _known_languages(model.generation_config):
+    if known_languages(model.generation_config):
         inputs.update(language=languages, task=options.task)
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):

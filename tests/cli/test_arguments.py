@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from fastwhisper.cli.arguments import parse_arguments
+from fastwhisper.cli.arguments import Verb, given
 from fastwhisper.errors import InputError
 
 
@@ -29,7 +29,7 @@ def parse(tmp_path):
         if recipe is not None:
             (tmp_path / "recipe.yaml").write_text(recipe)
             argv = (*argv, "--config", str(tmp_path / "recipe.yaml"))
-        return parse_arguments("fastwhisper verb", argv, classes, positional)
+        return Verb("fastwhisper verb", "", "", classes, positional).parse(argv)
 
     return parse
 
@@ -64,10 +64,10 @@ def test_a_recipe_by_equals_sign(parse, tmp_path):
 
 def test_positional_values_from_the_line_or_the_recipe(parse):
     files = ("files", "audio")
-    assert parse("a", "b", "--data", "d", positional=files) == (First("d"), ["a", "b"])
-    assert parse(recipe="data: d\nfiles: [a, b]", positional=files) == (First("d"), ["a", "b"])
-    assert parse(recipe="data: d\nfiles: a", positional=files) == (First("d"), ["a"])
-    assert parse("b", recipe="data: d\nfiles: a", positional=files) == (First("d"), ["b"])
+    assert parse("a", "b", "--data", "d", positional=files) == (["a", "b"], First("d"))
+    assert parse(recipe="data: d\nfiles: [a, b]", positional=files) == (["a", "b"], First("d"))
+    assert parse(recipe="data: d\nfiles: a", positional=files) == (["a"], First("d"))
+    assert parse("b", recipe="data: d\nfiles: a", positional=files) == (["b"], First("d"))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,28 @@ def test_no_file_beside_the_program_is_read(parse, tmp_path, monkeypatch):
 
 
 def test_a_switch_does_not_take_the_file_behind_it(parse):
-    first, files = parse("--quick", "a.wav", "--data", "d", positional=("files", "audio"))
+    files, first = parse("--quick", "a.wav", "--data", "d", positional=("files", "audio"))
     assert first == First("d", quick=True) and files == ["a.wav"]
-    first, files = parse("b.wav", "--quick", "false", "--data", "d", positional=("files", "audio"))
+    files, first = parse("b.wav", "--quick", "false", "--data", "d", positional=("files", "audio"))
     assert first == First("d", quick=False) and files == ["b.wav"]
+
+
+def test_what_is_given_becomes_keyword_arguments():
+    assert given(Second(name="n")) == {"name": "n"}
+    assert given(First("d")) == {"data": "d", "count": 3, "quick": True, "kinds": ["txt"]}
+
+
+@dataclass
+class Checked:
+    """Checked."""
+
+    share: float = 0.5
+
+    def __post_init__(self):
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share={self.share} is no share")
+
+
+def test_a_value_that_a_group_refuses_is_an_error_of_input(parse):
+    with pytest.raises(InputError, match="share=2.0 is no share; see fastwhisper verb --help"):
+        parse("--share", "2", classes=(Checked,))

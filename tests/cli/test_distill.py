@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from fastwhisper import ASKDTrainingArguments, FastWhisperForConditionalGeneration
-from fastwhisper.cli.distill import DistillArguments, _load_models, distill
+from fastwhisper import ASKDTrainingArguments, FastWhisperForConditionalGeneration, distill
 from fastwhisper.cli.main import main
 from fastwhisper.synthetic_speech.demo_tokenizer import build_demo_tokenizer
 
 from ..fake_hub import Failure, running_hub
 from ..hub_folders import run_python
 from ..recordings import noise, save_checkpoint
-from ..sounds import write_nan, write_noise_bytes, write_speech_folder
+from ..sounds import write_nan, write_noise_bytes, write_one_sample, write_speech_folder, write_torn
 from ..tiny_models import tiny_whisper
+from ..whisper_assets import whisper_tokenizer
 from .conftest import SENTENCES
 
 
@@ -29,8 +29,8 @@ def weights(folder):
 
 @pytest.fixture
 def words(whisper_folder, speech_folder, tmp_path):
-    """A short training of a student with 1 decoder layer into `out`."""
-    fixed = "--max_steps 2 --per_device_train_batch_size 2 --learning_rate 1e-3 --decoder_layers 1 --language en"
+    """A short training into `out`."""
+    fixed = "--max_steps 2 --per_device_train_batch_size 2 --learning_rate 1e-3 --language en"
     places = ["--teacher", whisper_folder, "--dataset", speech_folder, "--output_dir", tmp_path / "out"]
     return [*map(str, places), *fixed.split(), "--save_strategy", "no", "--use_cpu", "--logging_steps", "1"]
 
@@ -86,16 +86,15 @@ def test_pushed_is_the_merged_student_and_a_refusal_comes_before_the_training(wo
 
 
 def test_evaluation_data_is_measured_every_epoch_by_default(whisper_folder, speech_folder, tmp_path):
-    trainer = distill(
-        DistillArguments(
-            teacher=str(whisper_folder), dataset=str(speech_folder), eval_dataset=str(speech_folder), eval_limit=2,
-            decoder_layers=1, language="en",
-        ),
-        ASKDTrainingArguments(
-            output_dir=str(tmp_path), num_train_epochs=2, per_device_train_batch_size=3, use_cpu=True,
-            save_strategy="no", report_to="none",
-        ),
+    settings = ASKDTrainingArguments(
+        output_dir=str(tmp_path), num_train_epochs=2, per_device_train_batch_size=3, use_cpu=True,
+        save_strategy="no", report_to="none",
     )  # fmt: skip
+    report = distill(
+        str(whisper_folder), speech_folder, settings, eval_dataset=speech_folder, eval_limit=2, decoder_layers=1
+    )
+    trainer = report.trainer
+    assert report.folder == tmp_path and report.url is None
     assert [line["epoch"] for line in trainer.state.log_history if "eval_wer" in line] == [1.0, 2.0]
     assert len(trainer.eval_dataset) == 2
 
@@ -125,7 +124,7 @@ def test_stopped_and_resumed_is_the_same_run(words, tmp_path, refused):
 def test_a_stream(words, tmp_path, refused):
     assert "--streaming needs --max_steps" in refused("distill", *words, "--streaming", "--max_steps", "-1")
     assert main(["distill", *words, "--streaming", "--limit", "5"]) == 0
-    assert FastWhisperForConditionalGeneration.from_pretrained(tmp_path / "out").config.decoder_layers == 1
+    assert FastWhisperForConditionalGeneration.from_pretrained(tmp_path / "out").config.decoder_layers == 4
 
 
 def test_lora_is_merged_into_a_plain_whisper(words, whisper_folder, tmp_path):
@@ -135,15 +134,17 @@ def test_lora_is_merged_into_a_plain_whisper(words, whisper_folder, tmp_path):
     assert not any("lora" in name for name in merged)
     student, info = WhisperForConditionalGeneration.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
-    start = FastWhisperForConditionalGeneration.from_teacher(whisper_folder, 1).state_dict()
+    start = FastWhisperForConditionalGeneration.from_teacher(whisper_folder, 4).state_dict()
     changed = {name for name, weight in merged.items() if not torch.equal(weight, start[name])}
     assert "model.decoder.layers.0.encoder_attn.q_proj.weight" in changed
     assert all(name.endswith(("proj.weight", "fc1.weight", "fc2.weight")) for name in changed)
 
 
-def test_a_student_goes_on(words, whisper_folder, tmp_path):
+def test_a_student_goes_on(words, whisper_folder, tmp_path, refused):
     start = tmp_path / "start"
     assert main(["init", "--teacher", str(whisper_folder), "--output", str(start), "--decoder_layers", "3"]) == 0
+    said = refused("distill", *words, "--student", start, "--decoder_layers", "1")
+    assert "--decoder_layers is for a student that is built" in said
     assert main(["distill", *words, "--student", str(start), "--max_steps", "1"]) == 0
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["decoder_layers"] == 3 and config["decoder_layer_map"] == [0, 1, 3]
@@ -153,12 +154,32 @@ def test_a_student_goes_on(words, whisper_folder, tmp_path):
     assert 0 < (before[name] - after[name]).abs().max() < 0.01  # one step from the start, not a fresh student
 
 
-def test_the_student_starts_in_full_precision_whatever_the_teacher_is_held_in(whisper_folder):
-    arguments = DistillArguments(teacher=str(whisper_folder), dataset="", teacher_dtype="bfloat16")
-    teacher, student, *_ = _load_models(arguments)
-    assert teacher.dtype == torch.bfloat16 and student.dtype == torch.float32
+def test_the_student_starts_in_full_precision_whatever_the_teacher_is_held_in(whisper_folder, speech_folder, tmp_path):
+    settings = ASKDTrainingArguments(
+        output_dir=str(tmp_path), max_steps=1, learning_rate=0.0, use_cpu=True, save_strategy="no", report_to="none"
+    )
+    trainer = distill(str(whisper_folder), speech_folder, settings, teacher_dtype="bfloat16").trainer
+    assert trainer.teacher_model.dtype == torch.bfloat16 and trainer.model.dtype == torch.float32
     saved = weights(whisper_folder)
-    assert all(torch.equal(weight, saved[name]) for name, weight in student.state_dict().items() if name in saved)
+    its = trainer.model.state_dict()
+    assert all(torch.equal(weight, saved[name]) for name, weight in its.items() if name in saved)
+
+
+def test_a_multilingual_teacher_wants_a_language_before_the_first_step(speech_folder, tmp_path, refused):
+    teacher, folder = tiny_whisper(whisper_tokenizer(), d_model=16, decoder_layers=1, encoder_layers=1), tmp_path / "t"
+    save_checkpoint(teacher, whisper_tokenizer(), folder)
+    places = ["--teacher", folder, "--output_dir", tmp_path / "out", "--max_steps", "1", "--use_cpu"]
+    words = [*map(str, places), "--decoder_layers", "1", "--save_strategy", "no", "--per_device_train_batch_size", "2"]
+    said = refused("distill", *words, "--dataset", speech_folder)
+    assert "has no column 'language'" in said and "--language" in said
+    (tmp_path / "rows").mkdir()
+    lines = [
+        {"file_name": str(speech_folder / f"{index}.wav"), "text": text, "language": "de"}
+        for index, text in enumerate(SENTENCES)
+    ]
+    (tmp_path / "rows" / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert not (tmp_path / "out").exists()
+    assert main(["distill", *words, "--dataset", str(tmp_path / "rows")]) == 0
 
 
 def test_rows_that_cannot_be_used_are_counted(words, tmp_path, caplog):
@@ -204,15 +225,40 @@ def test_bad_recipes_and_missing_flags_are_one_line(tmp_path, refused):
     assert not (tmp_path / "out").exists()
 
 
-def test_bad_audio_is_one_line(words, tmp_path, refused):
+def test_bad_audio_that_stops_is_one_line(words, tmp_path, refused):
     folder = write_speech_folder(tmp_path / "bad", [0.5, 0.5, 0.5])
+    stop = ("--dataset", folder, "--on_bad_audio", "stop")
     for write, said in ((write_nan, "has samples that are NaN"), (write_noise_bytes, "cannot be read")):
         write(folder / "1.wav")
-        line = refused("distill", *words, "--dataset", folder)
-        assert f"row 1: {folder.resolve() / '1.wav'} {said}" in line
+        assert f"row 1: {folder.resolve() / '1.wav'} {said}" in refused("distill", *words, *stop)
     (folder / "1.wav").unlink()
-    assert "there is no audio file 1.wav" in refused("distill", *words, "--dataset", folder)
+    assert f"row 1: there is no audio file {folder / '1.wav'}" in refused("distill", *words, *stop)
+    assert "on_bad_audio='no': it must be skip or stop" in refused("distill", *words, "--on_bad_audio", "no")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_data_set_may_hold(whisper_folder, tmp_path, caplog):
+    """A torn clip, a clip of one sample, languages of all kinds under a flag, times in the text, no pad token."""
+    folder = write_speech_folder(tmp_path / "speech", [0.5] * 5, SENTENCES[:5])
+    write_torn(folder / "1.wav")
+    write_one_sample(folder / "2.wav")
+    teacher = shutil.copytree(whisper_folder, tmp_path / "teacher")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (teacher / name).exists():
+            settings = json.loads((teacher / name).read_text())
+            (teacher / name).write_text(json.dumps({key: settings[key] for key in settings if key != "pad_token"}))
+    assert WhisperProcessor.from_pretrained(teacher).tokenizer.pad_token_id is None
+    table = [
+        {"file_name": f"{index}.wav", "text": f"<|0.00|> {text}<|0.50|>", "previous_text": "so", "language": language}
+        for index, (text, language) in enumerate(zip(SENTENCES, [1, "en-US", None, "klingon", "eng"], strict=False))
+    ]
+    (folder / "metadata.csv").unlink()
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    words = f"--teacher {teacher} --dataset {folder} --output_dir {tmp_path / 'out'} --eval_split train --max_steps 2"
+    words += " --language en-GB --prompt_probability 1 --timestamp_probability 0.5 --use_cpu --save_strategy no"
+    assert main(["distill", *words.split(), "--per_device_train_batch_size", "3"]) == 0
+    assert "2 of 5 rows dropped: 1 audio under 0.02 s, 1 bad audio" in caplog.text
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["language"] == "en"
 
 
 def test_a_teacher_of_another_vocabulary_is_one_line_of_the_program(words, tmp_path):

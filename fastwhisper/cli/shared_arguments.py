@@ -1,0 +1,55 @@
+"""Groups of flags that several verbs have: one name for each thing."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DataArguments:
+    """Data."""
+
+    dataset: str = field(
+        metadata={
+            "help": "name on the Hub, folder with metadata.csv, .tsv or .jsonl, or folder of audio files",
+        }
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "configuration of a data set on the Hub"})
+    split: str | None = field(default=None, metadata={"help": "split; needed where the data set has several"})
+    audio_column: str = field(default="audio", metadata={"help": "column with the audio"})
+    text_column: str = field(default="text", metadata={"help": "column with the text"})
+    limit: int | None = field(default=None, metadata={"help": "use the first N rows only"})
+    streaming: bool = field(default=False, metadata={"help": "read the data set as a stream, without downloading it"})
+    on_bad_audio: str = field(
+        default="skip",
+        metadata={"help": "skip leaves out audio that is empty or cannot be decoded, by name; stop makes it an error"},
+    )
+    num_proc: int | None = field(
+        default=None, metadata={"help": "processes that check the audio beforehand; by default one"}
+    )
+
+
+@dataclass
+class SpeechArguments:
+    """Language."""
+
+    language: str | None = field(
+        default=None, metadata={"help": "code or English name; by default the model's own, else auto-detected"}
+    )
+    task: str = field(
+        default="transcribe", metadata={"help": "transcribe, or translate into English", "metavar": "TASK"}
+    )
+
+
+@dataclass
+class DeviceArguments:
+    """Device."""
+
+    device: str | None = field(
+        default=None, metadata={"help": "cpu, cuda or cuda:N; CUDA where there is one", "metavar": "DEVICE"}
+    )
+    dtype: str | None = field(
+        default=None,
+        metadata={
+            "help": "float32, float16 or bfloat16; by default float32 on the CPU, float16 on CUDA",
+            "metavar": "DTYPE",
+        },
+    )

@@ -1,0 +1,87 @@
+"""`fastwhisper.label`: a teacher's transcription beside each row of a data set."""
+
+import os
+from pathlib import Path
+
+from ..data.loading import DatasetSource, load_speech_dataset
+from ..errors import InputError, check_positive
+from ..transcription.checkpoints import load_checkpoint
+from ..transcription.decoding import GenerationOptions
+from .pseudo_labels import LabelReport, LabelSettings, label_dataset, this_process
+
+
+def label(
+    model: str,
+    dataset: DatasetSource,
+    output: str | os.PathLike,
+    *,
+    dataset_config: str | None = None,
+    split: str | None = None,
+    audio_column: str = "audio",
+    text_column: str = "text",
+    limit: int | None = None,
+    streaming: bool = False,
+    language: str | None = None,
+    task: str = "transcribe",
+    timestamps: bool = True,
+    wer_filter: float | None = None,
+    batch_size: int = 16,
+    device: str | None = None,
+    dtype: str | None = None,
+    on_bad_audio: str = "skip",
+    num_proc: int | None = None,
+) -> LabelReport | None:
+    r"""Transcribe a data set with a teacher, as training data for its student.
+
+    Run again after it was killed, it goes on where it was. On several processes each takes its share of the batches.
+
+    Args:
+        model (`str`): The teacher: name on the Hub or folder.
+        dataset (`DatasetSource`): Name on the Hub, folder, or data set, as for [`load_speech_dataset`].
+        output (`str` or `os.PathLike`): New folder for `metadata.jsonl`, or that of the run to go on with.
+        dataset_config, split, audio_column, text_column, limit, streaming (*optional*):
+            As for [`load_speech_dataset`]; text is needed for `wer_filter` alone.
+        language (`str`, *optional*): Code or English name; by default the model's own, else detected per row.
+        task (`str`, *optional*, defaults to `"transcribe"`): `transcribe` or `translate`.
+        timestamps (`bool`, *optional*, defaults to `True`): Write `timestamped_text`, too; slower.
+        wer_filter (`float`, *optional*): Leave out rows whose label and reference disagree by more than this WER.
+        batch_size (`int`, *optional*, defaults to 16): Clips that are decoded together.
+        device (`str`, *optional*): By default that of this process.
+        dtype (`str`, *optional*): As for [`load_checkpoint`].
+        on_bad_audio, num_proc (*optional*): As for [`label_dataset`].
+
+    Returns:
+        `LabelReport`, or `None` on every process but the first.
+
+    Raises:
+        InputError: for a model, a data set, an option or an output folder that cannot be used.
+    """
+    check_positive(batch_size=batch_size)
+    if wer_filter is not None and wer_filter < 0:
+        raise InputError(f"wer_filter must be 0 or more, not {wer_filter}")
+    state = this_process()
+    with state.local_main_process_first():
+        rows = load_speech_dataset(
+            dataset,
+            name=dataset_config,
+            split=split,
+            audio_column=audio_column,
+            text_column=text_column,
+            streaming=streaming,
+            limit=limit,
+            require_text=wer_filter is not None,
+        )
+        teacher, processor = load_checkpoint(model, device or str(state.device), dtype)
+    options = GenerationOptions(language=language, task=task, timestamps=timestamps, batch_size=batch_size)
+    source = {
+        "model": model,
+        "dataset": os.fspath(dataset) if isinstance(dataset, str | os.PathLike) else None,
+        "dataset_config": dataset_config,
+        "split": split,
+        "audio_column": audio_column,
+        "text_column": text_column,
+        "limit": limit,
+        "dtype": dtype,
+    }
+    settings = LabelSettings(options, source)
+    return label_dataset(teacher, processor, rows, Path(output), settings, wer_filter, on_bad_audio, num_proc)

@@ -1,0 +1,304 @@
+"""`fastwhisper.distill`: from a teacher and speech to a Hub-ready student."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import IterableDataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import WhisperForConditionalGeneration, WhisperProcessor, set_seed
+from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
+
+from ..data.collator import SpeechCollator
+from ..data.filtering import drop_unusable_rows
+from ..data.languages import language_code
+from ..data.loading import DatasetSource, SpeechDataset, load_speech_dataset
+from ..errors import InputError
+from ..evaluation.training_metrics import training_metrics
+from ..hub_cards.callback import ModelCardCallback
+from ..hub_cards.export import export_folder
+from ..hub_cards.push import upload_folder_to_hub
+from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
+from ..modeling.whisper_generation_config import complete_generation_config
+from ..transcription.checkpoints import DTYPES, load_checkpoint, load_processor
+from ..transcription.decoding import known_languages
+from .askd_arguments import ASKDTrainingArguments
+from .askd_trainer import ASKDTrainer
+from .training_bar import show_training_bar
+
+DECODER_LAYERS = 4
+SHUFFLED_ROWS = 256  # of a stream, in memory at a time
+
+
+@dataclass(frozen=True)
+class DistillReport:
+    """What `distill` did.
+
+    Args:
+        folder (`Path`): the student, ready for the Hub.
+        trainer (`ASKDTrainer`): after training.
+        url (`str`, *optional*): address of the commit, where the student was pushed.
+    """
+
+    folder: Path
+    trainer: ASKDTrainer
+    url: str | None = None
+
+
+def distill(
+    teacher: str,
+    dataset: DatasetSource,
+    training_arguments: ASKDTrainingArguments,
+    *,
+    dataset_config: str | None = None,
+    split: str | None = None,
+    audio_column: str = "audio",
+    text_column: str = "text",
+    limit: int | None = None,
+    streaming: bool = False,
+    eval_dataset: DatasetSource | None = None,
+    eval_dataset_config: str | None = None,
+    eval_split: str | None = None,
+    eval_limit: int | None = None,
+    student: str | None = None,
+    decoder_layers: int | None = None,
+    encoder_layers: int | None = None,
+    language: str | None = None,
+    task: str = "transcribe",
+    timestamp_probability: float = 0.2,
+    prompt_probability: float = 0.2,
+    lora_rank: int = 0,
+    teacher_dtype: str = "float32",
+    on_bad_audio: str = "skip",
+    num_proc: int | None = None,
+) -> DistillReport:
+    r"""Train a student with ASKD, and write it as a Hub-ready folder into `training_arguments.output_dir`.
+
+    Evaluation data is measured every epoch unless `training_arguments.eval_strategy` says when.
+
+    Args:
+        teacher (`str`): Name on the Hub or folder of a Whisper.
+        dataset (`DatasetSource`): Training data, as for [`load_speech_dataset`].
+        training_arguments (`ASKDTrainingArguments`): How it is trained.
+        dataset_config, split, audio_column, text_column, limit, streaming (*optional*):
+            As for [`load_speech_dataset`]; the columns hold for the evaluation data, too.
+        eval_dataset (`DatasetSource`, *optional*): Data for WER during training; `eval_split` alone takes a split of
+            `dataset`.
+        eval_dataset_config, eval_split, eval_limit (*optional*): As for [`load_speech_dataset`].
+        student (`str`, *optional*): Folder of a student to start from; else one is built from the teacher.
+        decoder_layers (`int`, *optional*): Decoder layers of the student that is built; 4 by default.
+        encoder_layers (`int`, *optional*): Encoder layers of the student that is built; all by default.
+        language (`str`, *optional*): Code or English name; a multilingual teacher needs it where the rows have no
+            `language`.
+        task (`str`, *optional*, defaults to `"transcribe"`): `transcribe` or `translate`.
+        timestamp_probability, prompt_probability (`float`, *optional*, defaults to 0.2): As for [`SpeechCollator`].
+        lora_rank (`int`, *optional*, defaults to 0): Train LoRA adapters of this rank, merged in the end; 0 trains
+            all weights.
+        teacher_dtype (`str`, *optional*, defaults to `"float32"`): Precision that the teacher is held in.
+        on_bad_audio (`str`, *optional*, defaults to `"skip"`): `"stop"` makes audio that is empty or cannot be decoded
+            an error.
+        num_proc (`int`, *optional*): Processes that check the rows; by default this one does.
+
+    Returns:
+        `DistillReport`
+
+    Raises:
+        InputError: for a model, data or a setting that cannot be used, before the first step.
+    """
+    language = language_code(language)
+    checkpoint = _checkpoint(training_arguments)
+    _settle(training_arguments, streaming=streaming, measured=eval_dataset is not None or eval_split is not None)
+    _check_layers(student, decoder_layers, encoder_layers)
+    if teacher_dtype not in DTYPES:
+        raise InputError(f"there is no dtype {teacher_dtype!r}; choose one of {', '.join(DTYPES)}")
+    # Before anything is drawn: adapters begin at random, and the Trainer sets its seed after they are made.
+    set_seed(training_arguments.seed)
+    with training_arguments.main_process_first():
+        teacher_model, teacher_processor = load_checkpoint(teacher, "cpu", "float32")
+        model, processor = _student(
+            teacher_model, teacher_processor, student, decoder_layers or DECODER_LAYERS, encoder_layers
+        )
+    teacher_model.to(dtype=DTYPES[teacher_dtype])  # type: ignore[call-arg]
+    languages = known_languages(model.generation_config)
+    if len(languages) == 1:
+        language = language or languages[0]
+    if language and languages:
+        model.generation_config.language = language  # type: ignore[attr-defined]
+        model.generation_config.task = task  # type: ignore[attr-defined]
+
+    def load(source: DatasetSource, config: str | None, split: str | None, limit: int | None, streaming: bool):
+        with training_arguments.main_process_first():
+            rows = load_speech_dataset(
+                source,
+                name=config,
+                split=split,
+                audio_column=audio_column,
+                text_column=text_column,
+                streaming=streaming,
+                limit=limit,
+            )
+        _check_language(model, rows, language, source)
+        # Behind no barrier of the processes, whose patience ends before hours of audio are checked: they wait for each
+        # other at the cache.
+        return drop_unusable_rows(
+            rows,
+            processor,
+            model.config.max_target_positions,
+            language=language,
+            task=task,
+            on_bad_audio=on_bad_audio,
+            num_proc=num_proc,
+        )
+
+    rows = load(dataset, dataset_config, split, limit, streaming)
+    if isinstance(rows, IterableDataset):
+        # A Trainer shuffles rows that it can count, and takes a stream as it comes.
+        rows = rows.shuffle(seed=training_arguments.seed, buffer_size=SHUFFLED_ROWS)
+    eval_rows = None
+    if eval_dataset is not None:
+        eval_rows = load(eval_dataset, eval_dataset_config, eval_split, eval_limit, False)
+    elif eval_split is not None:
+        eval_rows = load(dataset, dataset_config, eval_split, eval_limit, False)
+    card = ModelCardCallback(teacher_model, datasets=_names(dataset), language=language)
+    trainer = ASKDTrainer(
+        model=_with_lora(model, lora_rank) if lora_rank else model,
+        teacher_model=teacher_model,
+        args=training_arguments,
+        train_dataset=rows,
+        eval_dataset=eval_rows,
+        data_collator=SpeechCollator(
+            processor,
+            language=language,
+            task=task,
+            timestamp_probability=timestamp_probability,
+            prompt_probability=prompt_probability,
+            max_target_positions=model.config.max_target_positions,
+            seed=training_arguments.seed,
+            pad_token_id=model.config.pad_token_id,
+        ),
+        compute_metrics=training_metrics(processor, language) if eval_rows is not None else None,
+        processing_class=processor,
+        teacher_processing_class=teacher_processor,
+        callbacks=[card],
+    )
+    show_training_bar(trainer)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    folder, url = Path(str(training_arguments.output_dir)), None
+    if trainer.is_world_process_zero():
+        url = _write_student(trainer, processor, card, folder)
+    return DistillReport(folder, trainer, url)
+
+
+def _checkpoint(arguments: ASKDTrainingArguments) -> str | None:
+    """The checkpoint to go on from; none for a run of its own, which may not mix its checkpoints with others."""
+    asked = str(arguments.resume_from_checkpoint or "")
+    folder = str(arguments.output_dir)
+    last = get_last_checkpoint(folder) if Path(folder).is_dir() else None
+    if asked.lower() in ("", "false", "none"):
+        if last is not None:
+            raise InputError(
+                f"{folder} has checkpoints of another run: choose another --output_dir, remove them, or go on from "
+                "them with --resume_from_checkpoint last"
+            )
+        return None
+    if asked.lower() in ("last", "true"):
+        if last is None:
+            raise InputError(f"there is no checkpoint in {folder} to resume from")
+        return last
+    if not Path(asked, "trainer_state.json").is_file():
+        raise InputError(f"{asked} is no checkpoint of a run: it has no trainer_state.json")
+    return asked
+
+
+def _settle(arguments: ASKDTrainingArguments, streaming: bool, measured: bool) -> None:
+    """Set what follows from the data, and refuse what contradicts it."""
+    if arguments.eval_strategy != IntervalStrategy.NO and not measured:
+        strategy = IntervalStrategy(arguments.eval_strategy).value
+        raise InputError(f"--eval_strategy {strategy} needs --eval_dataset or --eval_split")
+    if measured:
+        arguments.predict_with_generate = True
+        if arguments.eval_strategy == IntervalStrategy.NO:
+            arguments.eval_strategy = IntervalStrategy.EPOCH
+    if streaming:
+        if arguments.max_steps <= 0:
+            raise InputError("--streaming needs --max_steps: nobody knows how long a stream is")
+        # Each process reads the stream and takes its own batches: batches of one process that sends them to the
+        # others would have to be equally long.
+        accelerator: Any = arguments.accelerator_config
+        if accelerator.dispatch_batches is None:
+            accelerator.dispatch_batches = False
+    arguments.remove_unused_columns = False  # the collator reads the raw columns
+
+
+def _check_layers(student: str | None, decoder_layers: int | None, encoder_layers: int | None) -> None:
+    for name, layers in (("decoder_layers", decoder_layers), ("encoder_layers", encoder_layers)):
+        if student is not None and layers is not None:
+            raise InputError(
+                f"--{name} is for a student that is built; {student} has its layers: leave one of them out"
+            )
+
+
+def _student(
+    teacher: WhisperForConditionalGeneration,
+    teacher_processor: WhisperProcessor,
+    folder: str | None,
+    decoder_layers: int,
+    encoder_layers: int | None,
+) -> tuple[FastWhisperForConditionalGeneration, WhisperProcessor]:
+    """The student in full precision, and its processor."""
+    if folder is not None:
+        processor = load_processor(folder)
+        student = FastWhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        complete_generation_config(student.generation_config, student.config, processor.tokenizer)
+        return student, processor
+    try:
+        student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers, encoder_layers)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return student, teacher_processor
+
+
+def _check_language(
+    model: WhisperForConditionalGeneration, rows: SpeechDataset, language: str | None, source: DatasetSource
+) -> None:
+    """Refuse rows without a language for a model whose prompt begins with one.
+
+    Without it the labels begin with no language, while `generate` begins with the one that it detects.
+    """
+    if language is not None or not known_languages(model.generation_config):
+        return
+    columns = rows.column_names or list(next(iter(rows)))
+    if "language" not in columns:
+        raise InputError(
+            f"the teacher is multilingual and {source if isinstance(source, str) else 'the data set'} has no column "
+            "'language': name the language with --language, or label the data with fastwhisper label, which writes "
+            "the language of each row"
+        )
+
+
+def _with_lora(student: WhisperForConditionalGeneration, rank: int) -> PeftModel:
+    targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+    return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))  # type: ignore
+
+
+def _names(dataset: DatasetSource) -> list[str]:
+    return [os.fspath(dataset)] if isinstance(dataset, str | os.PathLike) else []
+
+
+def _write_student(
+    trainer: ASKDTrainer, processor: WhisperProcessor, card: ModelCardCallback, folder: Path
+) -> str | None:
+    """Write the student with its card; where it is pushed, the address of the commit."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(model, PeftModel):
+        model = model.merge_and_unload()
+    export_folder(model, processor, folder)
+    card.write(folder)
+    settings = trainer.args
+    if not settings.push_to_hub:
+        return None
+    # Not trainer.push_to_hub, which would save an adapter over the merged model.
+    trainer._finish_current_push()
+    return upload_folder_to_hub(folder, trainer.hub_model_id, revision=settings.hub_revision, token=settings.hub_token)
