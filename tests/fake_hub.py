@@ -23,18 +23,23 @@ def fail(route, times, status=None):
 # Of a student whose training was recorded, in every repository.
 STUDENT_FILES = {
     "README.md",
+    "added_tokens.json",
     "config.json",
     "configuration_fastwhisper.py",
     "curves.png",
     "generation_config.json",
+    "merges.txt",
     "model.safetensors",
     "modeling_fastwhisper.py",
     "preprocessor_config.json",
     "processor_config.json",
     "saved_folder.py",
+    "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "training_run.json",
+    "vocab.json",
+    "whisper_generation_config.py",
 }
 
 

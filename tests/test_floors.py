@@ -97,7 +97,7 @@ def test_the_strings_that_remain_lead_downwards():
     seen_by_type_checkers = {
         one.name for one in own_imports(PACKAGE) if one.importer == "fastwhisper" and not one.at_start
     }
-    assert seen_by_type_checkers == set(fastwhisper._PUBLIC)
+    assert seen_by_type_checkers >= set(fastwhisper._PUBLIC)
 
 
 def test_shipped_rooms_import_what_every_user_of_transformers_has():

@@ -109,4 +109,9 @@ def test_our_model_with_a_config_from_remote_code_is_saved_with_all_its_code(kin
     model, config, code = kinds["mixed"]
 
     assert model.startswith("fastwhisper ") and config.startswith("transformers_modules ")
-    assert code == ["configuration_fastwhisper.py", "modeling_fastwhisper.py", "saved_folder.py"]
+    assert code == [
+        "configuration_fastwhisper.py",
+        "modeling_fastwhisper.py",
+        "saved_folder.py",
+        "whisper_generation_config.py",
+    ]

@@ -3,11 +3,15 @@
 import os
 from typing import Any, Literal
 
-from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
+from transformers.utils.versions import require_version
 
-from .saved_folder import write_own_code
+require_version("transformers>=5.20")  # Before what earlier versions do not have, for a line that says so.
+
+from huggingface_hub.dataclasses import strict  # noqa: E402
+from transformers import AutoConfig, PreTrainedConfig  # noqa: E402
+from transformers.configuration_utils import SubConfigSpec  # noqa: E402
+
+from .saved_folder import write_own_code  # noqa: E402
 
 # Log-mel frames a second and log-mel frames per encoder frame of every Whisper encoder.
 MEL_FRAMES_PER_SECOND = 100

@@ -3,10 +3,14 @@
 import os
 from typing import Any
 
-from huggingface_hub.dataclasses import strict
-from transformers import WhisperConfig
+from transformers.utils.versions import require_version
 
-from .saved_folder import write_own_code
+require_version("transformers>=5.20")  # Before what earlier versions do not have, for a line that says so.
+
+from huggingface_hub.dataclasses import strict  # noqa: E402
+from transformers import WhisperConfig  # noqa: E402
+
+from .saved_folder import write_own_code  # noqa: E402
 
 
 @strict
@@ -60,13 +64,15 @@ class FastWhisperConfig(WhisperConfig):
 def plain_whisper_settings() -> dict[str, Any]:
     """What the `config.json` of a folder with code says to those who know Whisper alone.
 
-    `architectures` is the name that vLLM looks for. The `attribute_map` is Whisper's, with `auto_map` kept under a
-    name that transformers never saves: a plain Whisper that is loaded from the folder reads it and saves no
-    `auto_map`, which would name code files that it does not save either.
+    `architectures` is the name that vLLM looks for. The `attribute_map` is Whisper's, and leaves no `auto_map` in what
+    plain Whisper saves, which would name code that it does not save.
     """
+    # Plain Whisper runs none of our code and saves every key of config.json that it does not know. All that config.json
+    # can do about it is to give a key another name, so `auto_map` becomes the one setting that every version (tried:
+    # 4.57 to 5.23) sets anew when it loads a model, to the model's own name, and none reads back.
     return {
         "architectures": ["WhisperForConditionalGeneration"],
-        "attribute_map": {**WhisperConfig.attribute_map, "auto_map": "ignore_keys_at_rope_validation"},
+        "attribute_map": {**WhisperConfig.attribute_map, "auto_map": "_name_or_path"},
     }
 
 

@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import EntryNotFoundError
 from transformers import (
     PreTrainedModel,
+    ProcessorMixin,
     SchedulerType,
     TrainerCallback,
     TrainerControl,
@@ -107,9 +108,14 @@ class ModelCardCallback(TrainerCallback):
 
     def _complete(self, folder: Path, processing_class) -> None:
         # A LoRA checkpoint holds an adapter alone, without a config.json.
-        if (folder / "config.json").is_file():
-            complete_hub_folder(folder, processing_class)
-            self._try_write(folder)
+        if not (folder / "config.json").is_file():
+            return
+        try:
+            # A feature extractor or a tokenizer alone, which a Trainer also takes, is not enough.
+            complete_hub_folder(folder, processing_class if isinstance(processing_class, ProcessorMixin) else None)
+        except InputError as error:
+            logger.warning("%s is not ready for the Hub: %s", folder.name, error)
+        self._try_write(folder)
 
     def _try_write(self, folder: Path) -> None:
         try:

@@ -10,11 +10,11 @@ from ..files import write_whole
 from .remote_code import write_remote_code
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import PreTrainedModel, ProcessorMixin, WhisperTokenizer
 
 
 def export_folder(model: "PreTrainedModel", processor: "ProcessorMixin", folder: str | os.PathLike) -> Path:
-    """Save a model and its processor as a folder that is ready for the Hub but for its card.
+    """Save a model and its processor as a folder that is ready for the Hub except for its card.
 
     Returns:
         The folder.
@@ -24,18 +24,20 @@ def export_folder(model: "PreTrainedModel", processor: "ProcessorMixin", folder:
 
 
 def complete_hub_folder(folder: str | os.PathLike, processor: "ProcessorMixin | None" = None) -> Path:
-    """Add what a folder with saved weights lacks: code, both processor files, the normaliser's map.
+    """Add what a folder with saved weights lacks: code, both processor files, and all that OpenAI's own folders have.
 
     Args:
         folder (`str` or `os.PathLike`): Holds `config.json`, safetensors and `generation_config.json`.
-        processor (`ProcessorMixin`, *optional*): Saved into the folder; the folder's own where it is `None`.
+        processor (`ProcessorMixin`, *optional*): Saved into the folder; by default the folder's own is used.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: where the folder lacks weights, a config, a generation config or a processor.
+        InputError: where the folder lacks weights, a config, a generation config or a whole processor.
     """
+    from transformers import WhisperProcessor
+
     folder = Path(folder)
     _check_saved(folder)
     if processor is None:
@@ -44,11 +46,39 @@ def complete_hub_folder(folder: str | os.PathLike, processor: "ProcessorMixin | 
         processor.save_pretrained(folder)
     # transformers v5 writes processor_config.json alone; older releases, faster-whisper and vLLM read this file.
     processor.feature_extractor.save_pretrained(folder)
-    spelling = getattr(processor.tokenizer, "english_spelling_normalizer", None)
-    if spelling:
-        write_whole(folder / "normalizer.json", json.dumps(spelling, indent=1, ensure_ascii=False) + "\n")
+    if isinstance(processor, WhisperProcessor):
+        write_vocabulary(processor.tokenizer, folder)
     write_remote_code(folder)
     return folder
+
+
+def write_vocabulary(tokenizer: "WhisperTokenizer", folder: Path) -> None:
+    """Write the vocabulary of a Whisper as OpenAI's own folders have it, beside the tokenizer.json that has it all.
+
+    transformers v5 writes `tokenizer.json` alone; whisper.cpp's converter and slow tokenizers read these files.
+    `vocab.json` has the byte pairs alone: the converter takes every key of it for bytes.
+    """
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    names = ("bos_token", "eos_token", "pad_token", "unk_token")
+    special = {name: token for name in names if (token := getattr(tokenizer, name)) is not None}
+    if tokenizer.extra_special_tokens:
+        special["additional_special_tokens"] = tokenizer.extra_special_tokens
+    files = {
+        "vocab.json": dict(sorted(model["vocab"].items(), key=lambda entry: entry[1])),
+        "added_tokens.json": {k: v for k, v in tokenizer.get_added_vocab().items() if k not in model["vocab"]},
+        "special_tokens_map.json": special,
+    }
+    if tokenizer.english_spelling_normalizer:
+        files["normalizer.json"] = tokenizer.english_spelling_normalizer
+    for name, content in files.items():
+        write_whole(folder / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    if "extra_special_tokens" in settings:
+        # Its name in OpenAI's folders, which v5 reads as well; v4 fails on the new one.
+        settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
+        write_whole(folder / "tokenizer_config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    merges = "".join(f"{' '.join(pair)}\n" for pair in model["merges"])
+    write_whole(folder / "merges.txt", f"#version: 0.2\n{merges}")
 
 
 def _check_saved(folder: Path) -> None:
@@ -64,8 +94,10 @@ def _check_saved(folder: Path) -> None:
 def _own_processor(folder: Path) -> "ProcessorMixin":
     from transformers import AutoProcessor
 
-    if not any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
-        raise InputError(f"{folder} has no processor: save the one that the model was trained with into it")
+    # Without a tokenizer's files AutoProcessor makes an empty one up.
+    for files in (("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "vocab.json")):
+        if not any((folder / name).is_file() for name in files):
+            raise InputError(f"{folder} has no {files[0]}: save the processor that the model was trained with into it")
     try:
         return AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError) as error:

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoTokenizer,
     Cache,
     GenerationConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     WhisperConfig,
     WhisperForConditionalGeneration,
 )
@@ -24,8 +26,10 @@ from transformers.utils import can_return_tuple
 
 from ..configuration.configuration_fastwhisper import FastWhisperConfig
 from ..configuration.saved_folder import checkpoint_name, write_own_code
+from .whisper_generation_config import complete_generation_config, lacks_prompt_tokens, last_half_heads
 
-NOT_INHERITED = ("architectures", "attribute_map", "auto_map", "dtype")
+NOT_INHERITED = ("_name_or_path", "architectures", "attribute_map", "auto_map", "dtype")
+MAX_LENGTH = 448
 
 
 class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
@@ -49,7 +53,9 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         r"""Build a student from maximally spaced layers of a Whisper teacher; everything else is copied.
 
         The first and the last layer are always in; a single decoder layer is the last one of the teacher, which its
-        output head was trained on. With all layers kept the logits equal the teacher's.
+        output head was trained on. With all layers kept the student says what its teacher says: logits, prompts, beams
+        and whatever else its configs fix are equal. Where the teacher's generation config knows no languages or
+        timestamps, the student's is completed from the tokenizer beside the teacher.
 
         Args:
             teacher (`PreTrainedModel`, `str` or `os.PathLike`):
@@ -63,7 +69,7 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
                 (float32 unless given).
 
         Raises:
-            ValueError: for a teacher that is no Whisper, and for layer counts that the teacher cannot give.
+            ValueError: for a teacher that is no Whisper or is quantised, and for layer counts that it cannot give.
 
         Source: Distil-Whisper (arXiv 2311.00430), section 3, for the maximally spaced initialisation.
         """
@@ -90,6 +96,10 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         student.to(dtype=teacher.dtype, device=teacher.device)  # type: ignore[call-arg]
         student.load_state_dict(_selected_weights(teacher.state_dict(), decoder_map, encoder_map))
         student.generation_config = _student_generation_config(teacher.generation_config, decoder_map, config)
+        if lacks_prompt_tokens(student.generation_config):
+            tokenizer = _tokenizer_beside(config._name_or_path, kwargs)
+            if tokenizer is not None:
+                complete_generation_config(student.generation_config, student.config, tokenizer)
         return student.train(teacher.training)
 
     def save_pretrained(  # type: ignore[override]
@@ -180,8 +190,7 @@ def map_alignment_heads(
     """
     position = {layer: index for index, layer in enumerate(decoder_layer_map)}
     mapped = [[position[layer], head] for layer, head in alignment_heads or [] if layer in position]
-    layers = len(decoder_layer_map)
-    return mapped or [[layer, head] for layer in range(layers // 2, layers) for head in range(attention_heads)]
+    return mapped or last_half_heads(len(decoder_layer_map), attention_heads)
 
 
 def _teacher_config(teacher: PreTrainedModel | str | os.PathLike, kwargs: dict) -> WhisperConfig:
@@ -198,7 +207,20 @@ def _teacher_config(teacher: PreTrainedModel | str | os.PathLike, kwargs: dict) 
             f"the teacher must be a Whisper with a language modelling head; {name} "
             f"(model_type {config.model_type!r}) is not one"
         )
+    if getattr(config, "quantization_config", None) is not None:
+        raise ValueError(f"{name} is quantised, and a student starts from whole weights: give the model before it was")
     return config
+
+
+def _tokenizer_beside(checkpoint: str, kwargs: dict) -> PreTrainedTokenizerBase | None:
+    """The tokenizer in the folder or repository of a checkpoint; `None` where it has none, and for no name."""
+    if not checkpoint:
+        return None
+    options = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "subfolder") if name in kwargs}
+    try:
+        return AutoTokenizer.from_pretrained(checkpoint, **options)
+    except (OSError, ValueError):
+        return None
 
 
 def _package_version() -> str | None:
@@ -227,14 +249,16 @@ def _selected_weights(
 def _student_generation_config(
     teacher: GenerationConfig, decoder_map: list[int], config: WhisperConfig
 ) -> GenerationConfig:
-    """The teacher's generation config with what is wrong for a student mended."""
+    """The teacher's generation config as it is, but for what names layers or positions.
+
+    Not even `forced_decoder_ids`, which are deprecated, may go: `generate` would fall back on those in `config.json`,
+    and the student would be prompted for another language or task than its teacher.
+    """
     generation_config = copy.deepcopy(teacher)
     heads = getattr(teacher, "alignment_heads", None)
     heads = map_alignment_heads(heads, decoder_map, config.decoder_attention_heads)
     generation_config.alignment_heads = heads  # type: ignore[attr-defined]
-    generation_config.forced_decoder_ids = None  # type: ignore[attr-defined]
-    generation_config.num_beams = 1
-    generation_config.max_length = min(448, config.max_target_positions)
+    generation_config.max_length = min(teacher.max_length or MAX_LENGTH, MAX_LENGTH, config.max_target_positions)
     generation_config._from_model_config = False
     # Left by an earlier speculative decoding, it would make a student stop after its first window.
     generation_config.__dict__.pop("force_unique_generate_call", None)

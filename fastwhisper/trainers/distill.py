@@ -21,6 +21,7 @@ from ..hub_cards.callback import ModelCardCallback
 from ..hub_cards.export import export_folder
 from ..hub_cards.push import upload_folder_to_hub
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
+from ..modeling.whisper_generation_config import complete_generation_config
 from ..transcription.checkpoints import DTYPES, load_checkpoint, load_processor
 from ..transcription.decoding import known_languages
 from .askd_arguments import ASKDTrainingArguments
@@ -249,7 +250,9 @@ def _student(
     """The student in full precision, and its processor."""
     if folder is not None:
         processor = load_processor(folder)
-        return FastWhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32), processor
+        student = FastWhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        complete_generation_config(student.generation_config, student.config, processor.tokenizer)
+        return student, processor
     try:
         student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers, encoder_layers)
     except ValueError as error:

@@ -6,6 +6,7 @@ import torch
 from transformers import AutoProcessor, WhisperForConditionalGeneration, WhisperProcessor
 
 from ..errors import InputError
+from ..modeling.whisper_generation_config import complete_generation_config
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -13,7 +14,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 def load_checkpoint(
     name: str, device: str | None = None, dtype: str | None = None
 ) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
-    """Load a Whisper, or a student of one, for inference.
+    """Load a Whisper, or a student of one, for inference; what its generation config lacks is added.
 
     Args:
         name (`str`): name on the Hub or folder.
@@ -31,6 +32,7 @@ def load_checkpoint(
     _check_device(device)
     processor = load_processor(name)
     model = WhisperForConditionalGeneration.from_pretrained(name, dtype=DTYPES[dtype], device_map=device)
+    complete_generation_config(model.generation_config, model.config, processor.tokenizer)
     return model.eval(), processor
 
 

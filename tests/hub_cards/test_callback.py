@@ -6,7 +6,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerControl, TrainerState
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerControl, TrainerState, default_data_collator
 
 from fastwhisper import ASKDTrainer, ASKDTrainingArguments
 from fastwhisper.hub_cards.callback import ModelCardCallback
@@ -123,6 +123,24 @@ def test_a_stock_run_with_adapters_is_let_through(tmp_path, demo_tokenizer, rows
 
     assert not (tmp_path / "checkpoint-1" / "config.json").exists()
     assert "askd" not in json.loads((tmp_path / "training_run.json").read_text())
+
+
+@pytest.mark.parametrize("part", ["feature_extractor", "tokenizer"])
+def test_a_run_with_half_a_processor_goes_on(tmp_path, caplog, demo_tokenizer, rows, part):
+    """The Hub's course gives the Trainer a feature extractor."""
+    trainer = Seq2SeqTrainer(
+        model=tiny_student(demo_tokenizer),
+        args=Seq2SeqTrainingArguments(str(tmp_path), max_steps=1, save_steps=1, report_to=[], use_cpu=True),
+        train_dataset=rows,
+        data_collator=default_data_collator,
+        processing_class=getattr(demo_processor(demo_tokenizer), part),
+        callbacks=[ModelCardCallback()],
+    )
+    trainer.train()
+
+    missing = {"feature_extractor": "tokenizer.json", "tokenizer": "processor_config.json"}[part]
+    assert "checkpoint-1 is not ready for the Hub" in caplog.text and f"has no {missing}" in caplog.text
+    assert "| steps | 1 |" in (tmp_path / "checkpoint-1" / "README.md").read_text()
 
 
 def test_a_checkpoint_that_is_pushed_is_completed_once(tmp_path, monkeypatch, demo_tokenizer):

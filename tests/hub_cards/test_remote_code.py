@@ -23,7 +23,7 @@ from fastwhisper.hub_cards.remote_code import (
 
 from ..hub_folders import LOOK, demo_processor, python_answer, save_student, tiny_student
 
-CODE = {"configuration_fastwhisper.py", "modeling_fastwhisper.py", "saved_folder.py"}
+CODE = {"configuration_fastwhisper.py", "modeling_fastwhisper.py", "saved_folder.py", "whisper_generation_config.py"}
 # What a process that imported nothing but these modules saves.
 SAVE = """
 import json, os, sys
@@ -144,13 +144,17 @@ def test_config_and_processor_load(answers):
 
 def test_the_folder_is_complete_and_flat(folder):
     assert {path.name for path in folder.iterdir()} == CODE | {
+        "added_tokens.json",
         "config.json",
         "generation_config.json",
+        "merges.txt",
         "model.safetensors",
         "preprocessor_config.json",
         "processor_config.json",
+        "special_tokens_map.json",
         "tokenizer.json",
         "tokenizer_config.json",
+        "vocab.json",
     }
     # The name that engines which know Whisper alone look for.
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["WhisperForConditionalGeneration"]

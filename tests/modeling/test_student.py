@@ -119,23 +119,37 @@ def test_settings_are_the_teachers_but_for_the_layers():
     assert student.config.model_type == "whisper"
 
 
-def test_the_generation_config_is_a_mended_copy(teacher):
-    teacher.generation_config.update(num_beams=5, suppress_tokens=[3, 5], begin_suppress_tokens=[7])
-    teacher.generation_config.forced_decoder_ids = [[1, 600]]
+def test_the_generation_config_is_the_teachers_but_for_heads_and_length(teacher):
+    hub = {
+        "forced_decoder_ids": [[1, None], [2, 644]], "suppress_tokens": [3, 5], "begin_suppress_tokens": [7],
+        "num_beams": 5, "return_timestamps": True, "no_repeat_ngram_size": 3, "repetition_penalty": 1.1, "task": None,
+        "compression_ratio_threshold": 1.35, "prompt_condition_type": "all-segments", "use_cache": True,
+    }  # fmt: skip
+    for name, value in hub.items():
+        setattr(teacher.generation_config, name, value)
     teacher.generation_config.max_length = 448
     before = teacher.generation_config.to_dict()
     student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers=2)
     mine = student.generation_config
-    assert mine.forced_decoder_ids is None and mine.num_beams == 1
-    assert mine.max_length == student.config.max_target_positions == 64
-    for name in (
-        "lang_to_id", "task_to_id", "suppress_tokens", "begin_suppress_tokens", "is_multilingual",
-        "no_timestamps_token_id", "prev_sot_token_id", "max_initial_timestamp_index",
-    ):  # fmt: skip
-        assert getattr(mine, name) == before[name] is not None, name
+    assert mine.max_length == student.config.max_target_positions == 64 and mine.alignment_heads == [[1, 0]]
+    placed = {"max_length", "alignment_heads", "_from_model_config"}
+    assert {k: v for k, v in mine.to_dict().items() if k not in placed} == {
+        k: v for k, v in before.items() if k not in placed
+    }
     mine.lang_to_id["<|xx|>"] = 1
     mine.suppress_tokens.append(9)
     assert teacher.generation_config.to_dict() == before
+
+
+@pytest.mark.parametrize("length", [30, 64])
+def test_a_teacher_that_stops_early_has_a_student_that_does(teacher, length):
+    teacher.generation_config.max_length = length
+    assert FastWhisperForConditionalGeneration.from_teacher(teacher, 1).generation_config.max_length == length
+
+
+def test_beams_that_the_teacher_leaves_open_stay_open(teacher):
+    student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers=4)
+    assert student.generation_config.num_beams is teacher.generation_config.num_beams is None
 
 
 def test_max_length_is_448_where_the_decoder_is_longer(demo_tokenizer):
@@ -212,7 +226,55 @@ def test_a_whisper_without_an_output_layer_is_refused(teacher):
         FastWhisperForConditionalGeneration.from_teacher(WhisperModel(teacher.config))
 
 
+def test_a_quantised_teacher_is_refused(teacher, tmp_path):
+    teacher.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="is quantised, and a student starts from whole weights"):
+        FastWhisperForConditionalGeneration.from_teacher(tmp_path)
+
+
 # ---- folders ----
+
+
+# As openai/whisper-base on the Hub has it, written by transformers 4.
+OF_THE_HUB = {
+    "_name_or_path": "openai/whisper-base",
+    "architectures": ["WhisperForConditionalGeneration"],
+    "begin_suppress_tokens": [220, 646],
+    "forced_decoder_ids": [[1, 641], [2, 644], [3, 648]],
+    "max_length": 448,
+    "median_filter_width": 9,
+    "num_hidden_layers": 2,
+    "suppress_tokens": [1, 2],
+    "torch_dtype": "float16",
+    "transformers_version": "4.27.0.dev0",
+    "use_cache": False,
+}
+
+
+def test_what_a_student_has_of_a_config_of_the_hub(teacher, tmp_path):
+    teacher.save_pretrained(tmp_path / "teacher")
+    path = tmp_path / "teacher" / "config.json"
+    written = {**json.loads(path.read_text()), **OF_THE_HUB}
+    del written["dtype"]
+    path.write_text(json.dumps(written))
+    student = FastWhisperForConditionalGeneration.from_teacher(tmp_path / "teacher", decoder_layers=2)
+    # Adapters name their base model by it: a student is not its teacher.
+    assert student.name_or_path == "" and student.config.teacher == "teacher"
+    student.save_pretrained(tmp_path / "student")
+    saved = json.loads((tmp_path / "student" / "config.json").read_text())
+    kept = set(OF_THE_HUB) - {
+        "_name_or_path",
+        "max_length",
+        "num_hidden_layers",
+        "torch_dtype",
+        "transformers_version",
+    }
+    assert {name: saved[name] for name in kept} == {name: OF_THE_HUB[name] for name in kept}
+    assert not {"_name_or_path", "num_hidden_layers", "torch_dtype"} & saved.keys() and saved["dtype"] == "float32"
+    assert saved["encoder_layers"] == 2 and saved["decoder_layers"] == 2
 
 
 def test_a_teacher_by_folder(teacher, tmp_path):
