@@ -1,18 +1,15 @@
 """Fixtures that several rooms share."""
 
-import atexit
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp()
 
+import datasets
 import pytest
 import torch
 
@@ -20,8 +17,6 @@ from fastwhisper.synthetic_speech.demo_tokenizer import build_demo_tokenizer
 
 from .tiny_models import tiny_whisper
 
-# What tests cache goes with them.
-atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 REAL_PARTS = {"real_model", "real_speech"}
 
 
@@ -55,6 +50,14 @@ def real_model() -> Callable[[str], Path]:
 def real_speech() -> Callable[[str], Path]:
     """`real_speech(name)` is a folder of human recordings; skips the test where it is absent."""
     return _folder_named_by("FASTWHISPER_DATA")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _a_cache_of_their_own(tmp_path_factory):
+    """What tests leave in the cache of `datasets` goes with their other files."""
+    folder = tmp_path_factory.mktemp("datasets")
+    datasets.config.HF_DATASETS_CACHE = folder
+    os.environ["HF_DATASETS_CACHE"] = str(folder)  # of the processes that tests start
 
 
 @pytest.fixture(autouse=True, scope="session")
