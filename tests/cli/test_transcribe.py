@@ -98,8 +98,9 @@ BAD = [(b"", "bad.wav"), (b"no audio at all", "bad.wav"), (None, "there is no fi
 def write_bad(path, content):
     """An empty file, one of text, none, or a FLAC that is cut off behind its header."""
     if content == "cut":
-        whole = write_noise(path.with_suffix(".flac"), 1.5, 4).read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
+        whole = io.BytesIO()
+        soundfile.write(whole, noise(1.5, 4), 16_000, format="FLAC")
+        path.write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
     elif content is not None:
         path.write_bytes(content)
     return path
