@@ -1,4 +1,4 @@
-"""Audio to text with any Whisper: the one place that calls `generate`."""
+"""Audio to text with any Whisper: clips of any length, in batches, with times of segments and words."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
