@@ -22,8 +22,9 @@ import soundfile
 import torch
 from run_record import run_record
 
-from fastwhisper.data.audio import SAMPLING_RATE, load_audio
+from fastwhisper.data.audio import load_audio
 from fastwhisper.data.folders import list_audio
+from fastwhisper.modeling.waveforms import SAMPLING_RATE
 
 LENGTHS = {"1 min": 60, "10 min": 600, "1 h": 3600}
 

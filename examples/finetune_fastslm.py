@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config, Trainer, TrainingArg
 
 from fastwhisper import FastSLMForCausalLM, FastSLMProcessor
 from fastwhisper.evaluation.metrics import word_error_rate
-from fastwhisper.hub_cards.callback import FastWhisperCardCallback
+from fastwhisper.hub_cards.callback import ModelCardCallback
 from fastwhisper.hub_cards.export import export_folder
 from fastwhisper.synthetic_speech.commands import sample_command
 from fastwhisper.synthetic_speech.espeak import HELD_OUT_VARIANTS, TRAINING_VARIANTS, compose_clip
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> float:
         lr_scheduler_type="cosine", logging_steps=100, save_strategy="no", report_to="none", use_cpu=True,
         remove_unused_columns=False, seed=args.seed, dataloader_pin_memory=False,
     )  # fmt: skip
-    card = FastWhisperCardCallback(datasets=["synthetic household commands (eSpeak NG)"], language="en")
+    card = ModelCardCallback(datasets=["synthetic household commands (eSpeak NG)"], language="en")
     trainer = Trainer(
         model, settings, train_dataset=clips, processing_class=processor, callbacks=[card],
         data_collator=lambda batch: processor.apply_chat_template(

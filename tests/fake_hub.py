@@ -8,7 +8,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+TOKEN = "hf_" + "aB3" * 12
+# Begins a script that makes the Hub fail: `fail("/commit/", 1, 500)`, or without a status by a broken connection.
+FAIL = """
+import json, os, urllib.request
+
+def fail(route, times, status=None):
+    body = json.dumps({"route": route, "times": times, "status": status}).encode()
+    urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/fail", body).close()
+"""
+# Of a student whose training was recorded, in every repository.
+STUDENT_FILES = {
+    "README.md",
+    "added_tokens.json",
+    "config.json",
+    "configuration_fastwhisper.py",
+    "curves.png",
+    "generation_config.json",
+    "merges.txt",
+    "model.safetensors",
+    "modeling_fastwhisper.py",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "saved_folder.py",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "training_run.json",
+    "vocab.json",
+    "whisper_generation_config.py",
+}
 
 
 @dataclass
@@ -51,6 +83,13 @@ class FakeHub:
             return branches[revision][-1]
         known = any(revision in commits for commits in branches.values())
         return revision if known else None
+
+    def check_nothing_private(self, *private: object) -> None:
+        """Fail where a file of any commit holds the token, the home of this machine's user or one of `private`."""
+        for commit in self.commits.values():
+            for name, content in commit.items():
+                for secret in (TOKEN, Path.home(), *private):
+                    assert str(secret).encode() not in content, name
 
     def add_commit(self, repo: str, branch: str, files: dict[str, bytes]) -> str:
         history = self.branches[repo].setdefault(branch, [])

@@ -15,6 +15,21 @@ from fastwhisper.hub_cards.export import export_folder
 from .tiny_models import tiny_whisper
 
 WITHOUT_PACKAGE = "import sys; sys.modules['fastwhisper'] = None\n"
+# Begins a script without this package that loads Whispers of the demo's vocabulary and a window of 2 s.
+LOOK = (
+    WITHOUT_PACKAGE
+    + """
+import json, torch
+from transformers import AutoModelForSpeechSeq2Seq
+
+torch.set_num_threads(1)
+
+def look(folder, load=AutoModelForSpeechSeq2Seq, **options):
+    model = load.from_pretrained(folder, **options)
+    logits = model(torch.ones(1, 80, 200), decoder_input_ids=torch.tensor([[641, 642, 648]])).logits
+    return model, [type(model).__name__, type(model).__module__.split(".")[0], logits[0, -1, :8].tolist()]
+"""
+)
 
 
 def demo_processor(tokenizer: WhisperTokenizer, seconds: int = 2) -> WhisperProcessor:

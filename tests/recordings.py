@@ -1,22 +1,11 @@
-"""Noise that stands for speech, checkpoints of tiny models, and real speech where it is at hand."""
+"""Noise that stands for speech, and checkpoints of tiny models."""
 
-import os
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 from datasets import Dataset
 from transformers import PreTrainedModel, WhisperFeatureExtractor, WhisperProcessor, WhisperTokenizer
-
-DATA = Path(os.environ.get("FASTWHISPER_DATA", "FASTWHISPER_DATA is not set"))
-
-
-def real_speech(name: str) -> Path:
-    """A folder of human recordings; skips the test where it is absent."""
-    if not (DATA / name).is_dir():
-        pytest.skip(f"needs the recordings {name} under FASTWHISPER_DATA ({DATA})")
-    return DATA / name
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:

@@ -26,6 +26,18 @@ def write_nan(path: Path) -> str:
     return str(path)
 
 
+def write_torn(path: Path) -> str:
+    """The first half of a FLAC file."""
+    soundfile.write(path, tone(2.0), 16_000, format="FLAC")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return str(path)
+
+
+def write_one_sample(path: Path) -> str:
+    """A WAV file of which nothing is left at 16 kHz."""
+    return write_tone(path, 1 / 48_000, sampling_rate=48_000)
+
+
 def write_noise_bytes(path: Path) -> str:
     """A file that is no audio at all."""
     path.write_bytes(b"this is not audio" * 10)

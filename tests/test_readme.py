@@ -59,10 +59,6 @@ def test_commands_on_the_demo_run(readme_folder, monkeypatch):
     mine = [words[1:] for words in commands("bash") if words[0] == "fastwhisper"]
     assert len(mine) >= 5
     for words in mine:
-        # A random order of errors would leave no row: the demo's student of three steps knows nothing.
-        words = [
-            ("2.0" if before == "--wer_filter" else word) for before, word in zip(["", *words], words, strict=False)
-        ]
         assert main(words) == 0, words
 
 
@@ -75,7 +71,7 @@ def test_python_blocks_run(readme_folder, monkeypatch):
 
 
 def test_hub_section_runs_with_a_hub_on_this_machine(readme_folder, demo_folder):
-    push, *python, push_tuned = [body.replace("YOUR_NAME", "tester") for _, body in HUB_BLOCKS]
+    push, *python, push_tuned = [body for _, body in HUB_BLOCKS]
     assert [language for language, _ in HUB_BLOCKS] == ["bash", "python", "python", "bash"]
     (readme_folder / "section.py").write_text("\n".join([*python, CLASSES]))
     script = script_with_only(readme_folder / "section.py", "transformers", "torch", "accelerate", "soundfile")
@@ -86,8 +82,8 @@ def test_hub_section_runs_with_a_hub_on_this_machine(readme_folder, demo_folder)
             assert done.returncode == 0, done.stderr
             printed.append(done.stdout)
     assert printed[1].splitlines()[-1] == "transformers_modules WhisperForConditionalGeneration"
-    assert "tester/student" in hub.private
-    pushed, tuned = hub.files("tester/student"), hub.files("tester/student", "tuned")
+    assert "YOUR_NAME/student" in hub.private
+    pushed, tuned = hub.files("YOUR_NAME/student"), hub.files("YOUR_NAME/student", "tuned")
     for files in (pushed, tuned):
         assert {"README.md", "model.safetensors", "modeling_fastwhisper.py", "preprocessor_config.json"} <= set(files)
         for name, content in files.items():
@@ -122,14 +118,3 @@ def test_recipe_has_known_keys(capsys):
 
     known = {field.name for group in _verb(ASKDTrainingArguments).groups for field in fields(group)}
     assert set(yaml.safe_load((ROOT / "examples" / "distill.yaml").read_text())) <= known
-
-
-def test_first_two_commands_are_installation_with_demo_and_tests():
-    first, second = [body.strip() for name, body in BLOCKS if name == "bash"][:2]
-    assert "\n" not in first and first.endswith("fastwhisper demo")
-    assert "\n" not in second and second.endswith("python -m pytest")
-
-
-def test_no_placeholder_survives():
-    text = (ROOT / "README.md").read_text()
-    assert not re.search(r"\b(DEMO|TEST|BENCH|TRAINING|EXAMPLE|COST)_[A-Z]+\b", text), sys.argv

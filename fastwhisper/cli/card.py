@@ -1,40 +1,44 @@
-"""`fastwhisper card`: rewrite the model card of a saved folder."""
+"""`fastwhisper card`: write the model card of a saved folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InputError
-from .arguments import run_parsed
+from .arguments import Verb
 
 
 @dataclass
 class CardArguments:
-    """Options of `fastwhisper card`."""
+    """Card."""
 
-    name: str = field(default="", metadata={"help": "the model's name in the card, such as OWNER/NAME on the Hub"})
-    overwrite: bool = field(default=False, metadata={"help": "replace also a README.md that was written by hand"})
+    name: str = field(
+        default="", metadata={"help": "the model's name in the card, best that of its repository: OWNER/NAME"}
+    )
+    overwrite: bool = field(default=False, metadata={"help": "also replace a README.md that was written by hand"})
 
 
-def card(folders: list[str], arguments: CardArguments) -> None:
-    """Rewrite the README.md of a folder from what it records, and print its path.
+VERB = Verb(
+    "fastwhisper card",
+    "Write the model card (README.md) of a saved folder from its config.json, weights, training_run.json,\n"
+    "evaluation.json and curves.png. In an earlier card it keeps the text outside the two marks.",
+    "fastwhisper card student --name OWNER/NAME",
+    [CardArguments],
+    positional=("folder", "folder of a saved FastWhisper or FastSLM"),
+)
 
-    Raises:
-        InputError: for anything but one folder, and as [`write_card`].
-    """
+
+def run(folders: list[str], arguments: CardArguments) -> None:
+    """Write the card of a folder, and print its path."""
     from ..hub_cards.card import write_card
 
     if len(folders) != 1:
         raise InputError(f"give one folder, not {len(folders)}; see fastwhisper card --help")
-    print(write_card(folders[0], name=arguments.name or None, overwrite=arguments.overwrite))
+    try:
+        path = write_card(folders[0], name=arguments.name or None, overwrite=arguments.overwrite)
+    except OSError as error:
+        raise InputError(f"the card of {folders[0]} cannot be written: {error}") from error
+    print(path)
 
 
 def main(argv: Sequence[str]) -> None:
-    run_parsed(
-        "fastwhisper card",
-        "Rewrite the model card (README.md) of a saved folder from its config.json, weights, askd_run.json,\n"
-        "evaluation.json and curves.png. Text outside the two marks of an earlier card is kept.",
-        argv,
-        CardArguments,
-        card,
-        positional=("folder", "folder of a saved FastWhisper or FastSLM"),
-    )
+    VERB.run(argv, run)

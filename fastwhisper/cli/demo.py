@@ -51,7 +51,7 @@ def run(arguments: DemoArguments) -> None:
     print(
         f"\nThe student makes {'fewer' if better else 'more'} errors than its teacher "
         f"({100 * student['wer']:.2f} % against {100 * teacher['wer']:.2f} % WER) "
-        f"and is {report.evaluation['speed_ratio']:.1f}x faster.\n"
+        f"and is {report.evaluation['speed_ratio']:.1f}x faster (both greedy).\n"
     )
     for what, path in (
         ("checkpoint", report.student),

@@ -119,9 +119,9 @@ def run(
 
 def main(argv: Sequence[str]) -> None:
     if any(flag in argv for flag in ("-h", "--help")):
-        from ..trainers.askd_settings import ASKDOptions
+        from ..trainers.askd_settings import ASKDSettings
 
-        _verb(ASKDOptions).print_help()
+        _verb(ASKDSettings).print_help()
         return
     from ..trainers.askd_arguments import ASKDTrainingArguments
 

@@ -18,6 +18,13 @@ class DataArguments:
     text_column: str = field(default="text", metadata={"help": "column with the text"})
     limit: int | None = field(default=None, metadata={"help": "use the first N rows only"})
     streaming: bool = field(default=False, metadata={"help": "read the data set as a stream, without downloading it"})
+    on_bad_audio: str = field(
+        default="skip",
+        metadata={"help": "skip leaves out audio that is empty or cannot be decoded, by name; stop makes it an error"},
+    )
+    num_proc: int | None = field(
+        default=None, metadata={"help": "processes that check the audio beforehand; by default one"}
+    )
 
 
 @dataclass

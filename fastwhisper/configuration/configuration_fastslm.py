@@ -250,8 +250,12 @@ class FastSLMConfig(PreTrainedConfig):
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         """As [`PreTrainedConfig.save_pretrained`], with the code that the saved `auto_map` names beside it."""
-        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        super().save_pretrained(save_directory)
         write_own_code(save_directory)
+        if push_to_hub:
+            # Not left to the base class, which uploads before the code is written.
+            repo_id = kwargs.pop("repo_id", os.path.basename(os.path.normpath(save_directory)))
+            self.push_to_hub(repo_id, **kwargs)
 
     @property
     def window_mel_frames(self) -> int:

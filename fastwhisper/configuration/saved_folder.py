@@ -1,18 +1,23 @@
-"""What the configurations of both families do where they are saved: code beside them, public names of their parts."""
+"""What both model families do where they are saved: code beside the weights, public names of their parts."""
 
-import importlib
 import os
+from collections.abc import Callable
 
-INSTALLED_NAME = "fastwhisper.configuration.saved_folder"
+_code_writer: Callable[[str | os.PathLike], object] | None = None
+
+
+def set_code_writer(writer: Callable[[str | os.PathLike], object]) -> None:
+    """Hand in the function that writes this package's code into a folder with a `config.json`."""
+    # Handed in, not imported: the writer lies rooms above, and this file must also load where the package is not
+    # installed. There it is remote code with no writer, and transformers copies the flat files by itself.
+    global _code_writer
+    _code_writer = writer
 
 
 def write_own_code(folder: str | os.PathLike) -> None:
-    """Write this package's code into a folder with a `config.json`; nothing where this file is remote code itself,
-    whose flat files transformers copies.
-    """
-    if __name__ == INSTALLED_NAME:
-        # By name and not by an import statement: this file must load where the package is not installed.
-        importlib.import_module("fastwhisper.hub_cards.remote_code").write_remote_code(folder)
+    """Write this package's code into a folder with a `config.json`; nothing where this file is itself remote code."""
+    if _code_writer is not None:
+        _code_writer(folder)
 
 
 def checkpoint_name(name_or_path: str) -> str | None:
@@ -25,4 +30,4 @@ def checkpoint_name(name_or_path: str) -> str | None:
     return name_or_path or None
 
 
-__all__ = ["checkpoint_name", "write_own_code"]
+__all__ = ["checkpoint_name", "set_code_writer", "write_own_code"]

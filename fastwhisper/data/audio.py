@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -10,13 +10,29 @@ import soundfile
 import soxr
 
 from ..errors import InputError
+from ..modeling.waveforms import SAMPLING_RATE, mono_samples
 
-SAMPLING_RATE = 16_000
 AUDIO_SUFFIXES = frozenset(
-    (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
+    (".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf")
+    + (".w64", ".rf64", ".sph")
 )
+RAW_SUFFIXES = frozenset((".raw", ".pcm"))
+# Audio and video that libsndfile does not read.
+UNREADABLE_SUFFIXES = RAW_SUFFIXES | {
+    *(".m4a", ".m4b", ".aac", ".mp4", ".wma", ".amr", ".webm", ".weba", ".mka", ".mkv", ".mov", ".avi", ".3gp"),
+    *(".ac3", ".ape", ".wv", ".spx", ".ra", ".dsf", ".tta"),
+}
+# Headers that claim others are broken; at 1 Hz a megabyte would be resampled to hours.
+SAMPLING_RATES = (1_000, 1_000_000)
+_BLOCK_SAMPLES = 2**18
+# libsndfile's length of a FLAC that was written to a pipe: its header does not know it.
+_UNKNOWN_LENGTH = 2**63 - 1
 # Integer and lossy formats cannot store NaN: only these have to be decoded to be sure.
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
+
+
+class EmptyAudioError(InputError):
+    """Audio without a single sample at the rate that is asked for."""
 
 
 @runtime_checkable
@@ -31,7 +47,9 @@ class _Readable(Protocol):
     def read(self) -> bytes: ...
 
 
-AudioSource: TypeAlias = str | os.PathLike | bytes | BinaryIO | Mapping[str, Any] | AudioDecoder
+AudioSource: TypeAlias = (
+    str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | Mapping[str, Any] | AudioDecoder
+)
 
 
 def load_audio(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
@@ -48,29 +66,77 @@ def load_audio(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> np.nd
         `np.ndarray`: float32 of shape `(samples,)`, full scale 1.
 
     Raises:
-        InputError: for audio that cannot be read, has no samples, or has samples that are NaN or infinite; it names
-            the file.
+        EmptyAudioError: for audio without samples, an `InputError` too.
+        InputError: for audio that cannot be read, or has samples that are NaN, infinite or no audio; it names the
+            file.
     """
-    samples, source_rate = _decode(source)
-    if not np.isfinite(samples).all():
-        raise InputError(f"{describe_audio(source)} has samples that are NaN or infinite")
-    if source_rate != sampling_rate:
-        samples = soxr.resample(samples, source_rate, sampling_rate)
-    if samples.size == 0:
-        raise InputError(f"{describe_audio(source)} is empty: it has no samples")
-    return samples
+    blocks = list(decoded_blocks(source))
+    if not blocks:
+        raise EmptyAudioError(f"{describe_audio(source)} is empty: it has no samples")
+    source_rate = blocks[0][1]
+    samples = np.concatenate([block for block, _ in blocks])
+    if source_rate == sampling_rate:
+        return samples
+    resampled = soxr.resample(samples, source_rate, sampling_rate)
+    if resampled.size == 0:
+        raise EmptyAudioError(
+            f"{describe_audio(source)} is empty: of {samples.size} samples at {source_rate} Hz none is left at "
+            f"{sampling_rate} Hz"
+        )
+    return resampled
+
+
+def decoded_blocks(source: AudioSource) -> Iterator[tuple[np.ndarray, int]]:
+    """Mono float32 blocks `(samples,)` of audio in their order, each with the sampling rate of the source; none for
+    empty audio. Files are read as they are asked for.
+
+    Raises:
+        InputError: for audio that cannot be read, or has samples that are NaN, infinite or no audio; it names the
+            file.
+    """
+    if _holds_samples(source):
+        samples, sampling_rate = _held_samples(source)
+        if samples.size:
+            yield samples, sampling_rate
+        return
+    name = describe_audio(source)
+    try:
+        with _ForwardFile(_open(source)) as file:
+            sampling_rate, frames = _checked_rate(file.samplerate, name), 0
+            size = max(1, _BLOCK_SAMPLES // file.channels)
+            while len(block := file.read(size, dtype="float32", always_2d=True)):
+                frames += len(block)
+                yield _checked(block.mean(axis=1, dtype=np.float32), name), sampling_rate
+            # Of the other formats libsndfile believes the length of the file, or only estimates.
+            if file.format == "FLAC" and frames < file.frames < _UNKNOWN_LENGTH:
+                raise InputError(
+                    f"{name} is cut off: its header promises {file.frames / sampling_rate:.2f} s, and it ends after "
+                    f"{frames / sampling_rate:.2f} s"
+                )
+    except (soundfile.SoundFileError, OSError) as error:
+        raise _unreadable(source, error) from error
+
+
+def decoded_duration(source: AudioSource) -> float:
+    """Seconds of audio, found by decoding all of it a block at a time; 0 for empty audio.
+
+    Raises:
+        InputError: as `load_audio`, whatever a header says.
+    """
+    return sum(block.size / sampling_rate for block, sampling_rate in decoded_blocks(source))
 
 
 def audio_duration(source: AudioSource) -> float:
-    """Seconds of audio by its header, without decoding; 0 for empty audio.
+    """Seconds of audio by its header, decoded only where that does not know; 0 for empty audio.
 
     Raises:
         InputError: for audio that cannot be read; it names the file.
     """
     if _holds_samples(source):
-        samples, sampling_rate = _decode(source)
+        samples, sampling_rate = _held_samples(source)
         return samples.size / sampling_rate
-    return _header(source).duration
+    header = _header(source)
+    return decoded_duration(source) if header.frames == _UNKNOWN_LENGTH else header.duration
 
 
 def check_audio(source: AudioSource) -> float:
@@ -92,56 +158,79 @@ def describe_audio(source: AudioSource) -> str:
         return str(path) if path else "the audio in memory"
     if isinstance(source, str | os.PathLike):
         return str(source)
-    return "the audio in memory" if isinstance(source, bytes | AudioDecoder) else "the audio stream"
+    in_memory = isinstance(source, bytes | bytearray | memoryview | AudioDecoder)
+    return "the audio in memory" if in_memory else "the audio stream"
 
 
 def audio_path(source: AudioSource) -> str | None:
     """The local file that holds the audio; `None` where it is in memory or on another machine."""
     path: Any = source
     if isinstance(source, Mapping):
-        path = source.get("path") if source.get("bytes") is None and "array" not in source else None
+        path = source.get("path") if source.get("bytes") is None and not _holds_samples(source) else None
     return os.fspath(path) if isinstance(path, str | os.PathLike) and os.path.isfile(path) else None
 
 
+class _ForwardFile(soundfile.SoundFile):
+    """A file read from its start to its end.
+
+    soundfile looks up its place before and after each block where a file can seek, which takes time, and fails at the
+    end of a FLAC of unknown length.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _holds_samples(source: AudioSource) -> bool:
-    return isinstance(source, AudioDecoder) or (isinstance(source, Mapping) and "array" in source)
+    return isinstance(source, AudioDecoder) or (isinstance(source, Mapping) and source.get("array") is not None)
 
 
-def _decode(source: AudioSource) -> tuple[np.ndarray, int]:
-    """Mono float32 samples and their sampling rate."""
+def _held_samples(source: Any) -> tuple[np.ndarray, int]:
+    """Mono float32 samples of an array or a decoder, and their sampling rate."""
+    name = describe_audio(source)
     if isinstance(source, AudioDecoder):
-        decoded = source.get_all_samples()
-        return _mono(np.asarray(decoded.data)), int(decoded.sample_rate)
-    if isinstance(source, Mapping) and "array" in source:
-        return _mono(np.asarray(source["array"])), int(source["sampling_rate"])
+        try:
+            decoded = source.get_all_samples()
+        except RuntimeError as error:  # all that torchcodec raises
+            raise _unreadable(source, error) from error
+        return _checked(decoded.data, name), _checked_rate(decoded.sample_rate, name)
+    if source.get("sampling_rate") is None:
+        raise InputError(f"{name} has an array without its sampling_rate")
+    return _checked(source["array"], name), _checked_rate(source["sampling_rate"], name)
+
+
+def _checked(samples: Any, name: str) -> np.ndarray:
     try:
-        samples, sampling_rate = soundfile.read(_open(source), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise _unreadable(source, error) from error
-    return samples.mean(axis=1, dtype=np.float32), sampling_rate
+        return mono_samples(samples, name)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
-def _mono(samples: np.ndarray) -> np.ndarray:
-    """Signed integers scaled to full scale 1; the shorter of two axes is taken for the channels."""
-    if np.issubdtype(samples.dtype, np.signedinteger):
-        samples = samples / -float(np.iinfo(samples.dtype).min)
-    if samples.ndim > 1:
-        samples = samples.mean(axis=int(np.argmin(samples.shape)))
-    return samples.astype(np.float32)
+def _checked_rate(rate: Any, name: str) -> int:
+    lowest, highest = SAMPLING_RATES
+    try:
+        whole = int(rate)
+    except (TypeError, ValueError, OverflowError):
+        whole = 0
+    if not lowest <= whole <= highest:
+        raise InputError(f"{name} has a sampling rate of {rate}: it must be from {lowest} to {highest} Hz")
+    return whole
 
 
 def _header(source: AudioSource) -> Any:
     position = source.tell() if isinstance(source, io.IOBase) else 0
     try:
-        return soundfile.info(_open(source))
+        header = soundfile.info(_open(source))
     except (soundfile.SoundFileError, OSError) as error:
         raise _unreadable(source, error) from error
     finally:
         if isinstance(source, io.IOBase):
             source.seek(position)
+    _checked_rate(header.samplerate, describe_audio(source))
+    return header
 
 
-def _open(source: AudioSource) -> str | io.BytesIO:
+def _open(source: AudioSource) -> str | bytes | io.BytesIO:
     """What soundfile can read: a local path, or the whole of a file in memory."""
     if source is None:
         raise InputError("a row has no audio")
@@ -149,22 +238,36 @@ def _open(source: AudioSource) -> str | io.BytesIO:
         if source.get("bytes") is None and source.get("path") is None:
             raise InputError(f"audio needs 'bytes', 'path' or 'array'; this one has {', '.join(source) or 'nothing'}")
         source = source["path"] if source.get("bytes") is None else source["bytes"]
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
     if isinstance(source, _Readable):
-        return io.BytesIO(source.read())
+        source = source.read()
+        if isinstance(source, str):
+            raise InputError("the audio stream is open as text: open it in binary mode")
+    if isinstance(source, bytes | bytearray | memoryview):
+        return io.BytesIO(source)
     if not isinstance(source, str | os.PathLike):
         raise InputError(f"a {type(source).__name__} is no audio: give a path, bytes, or 'array' and 'sampling_rate'")
     path = os.fspath(source)
     if "://" in path:
-        import fsspec
-
-        with fsspec.open(path, "rb") as file:
-            return io.BytesIO(file.read())
+        return _download(path)
     if not os.path.isfile(path):
         raise InputError(f"there is no audio file {path}")
-    return path
+    if os.path.splitext(path)[1].lower() in RAW_SUFFIXES:
+        raise InputError(f"{path} holds raw samples, whose rate and type nothing tells: convert it to WAV or FLAC")
+    # soundfile encodes a name itself, and cannot where it is no text.
+    return path if os.name == "nt" else os.fsencode(path)
+
+
+def _download(address: str) -> io.BytesIO:
+    import fsspec
+
+    try:
+        with fsspec.open(address, "rb") as file:
+            return io.BytesIO(file.read())
+    except (ValueError, ImportError) as error:  # no such protocol, or its package is not installed
+        raise _unreadable(address, error) from error
 
 
 def _unreadable(source: AudioSource, error: Exception) -> InputError:
-    return InputError(f"{describe_audio(source)} cannot be read as audio: {' '.join(str(error).split())}")
+    # The whole message of libsndfile repeats the name, or tells where in memory the bytes are.
+    reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return InputError(f"{describe_audio(source)} cannot be read as audio: {' '.join(reason.split())}")

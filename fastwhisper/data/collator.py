@@ -13,9 +13,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperProcessor
 
 from ..errors import InputError
-from .audio import SAMPLING_RATE, describe_audio, load_audio
-from .filtering import WINDOW_TOLERANCE_SECONDS
+from ..modeling.waveforms import SAMPLING_RATE
+from .audio import describe_audio, load_audio
 from .label_encoding import LabelEncoder
+from .row_checks import WINDOW_TOLERANCE_SECONDS
 
 IGNORED = -100
 
@@ -35,17 +36,21 @@ class SpeechCollator:
         processor (`WhisperProcessor`):
             Its window, mel bins and tokenizer.
         language (`str`, *optional*):
-            Code or English name, for rows without a `language` of their own; the tokenizer's own setting by default.
+            What `language_code` understands, for all rows; by default each row's own `language`, then the
+            tokenizer's setting.
         task (`str`, *optional*):
             `transcribe` or `translate`; the tokenizer's own setting by default.
         timestamp_probability (`float`, *optional*, defaults to 0.0):
-            Share of the rows with `timestamped_text` (or `whisper_transcript`) that are trained with it.
+            Share of the rows with timestamps, in `timestamped_text`, `whisper_transcript` or `text`, that are trained
+            with them.
         prompt_probability (`float`, *optional*, defaults to 0.0):
             Share of the rows with `previous_text` that have it as their prompt, at most half of the decoder long.
         max_target_positions (`int`, *optional*, defaults to 448):
             Tokens that the decoder takes.
         seed (`int`, *optional*, defaults to 0):
             Seed of the draws.
+        pad_token_id (`int`, *optional*):
+            The model's; by default the tokenizer's, and its end of text where it has none.
     """
 
     processor: WhisperProcessor
@@ -55,6 +60,7 @@ class SpeechCollator:
     prompt_probability: float = 0.0
     max_target_positions: int = 448
     seed: int = 0
+    pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
         shares = {
@@ -64,7 +70,10 @@ class SpeechCollator:
         for name, share in shares.items():
             if not 0.0 <= share <= 1.0:
                 raise InputError(f"{name}={share} is no probability: it must be from 0 to 1")
-        self._encoder = LabelEncoder(self.processor.tokenizer, self.language, self.task)
+        tokenizer = self.processor.tokenizer
+        own = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self._pad = own if self.pad_token_id is None else self.pad_token_id
+        self._encoder = LabelEncoder(tokenizer, self.language, self.task)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Collate rows.
@@ -83,9 +92,8 @@ class SpeechCollator:
             "labels": pad_sequence([labels for _, labels in sequences], batch_first=True, padding_value=IGNORED),
         }
         if self.prompt_probability > 0 or any(row.get("decoder_input_ids") is not None for row in rows):
-            pad = self.processor.tokenizer.pad_token_id
             inputs = [inputs for inputs, _ in sequences]
-            batch["decoder_input_ids"] = pad_sequence(inputs, batch_first=True, padding_value=pad)
+            batch["decoder_input_ids"] = pad_sequence(inputs, batch_first=True, padding_value=self._pad)
         return batch
 
     def _input_features(self, rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:
@@ -130,14 +138,14 @@ class SpeechCollator:
         return torch.tensor(inputs), torch.tensor(labels)
 
     def _encode(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-        if row.get("text") is None:
+        if not isinstance(row.get("text"), str):
             raise InputError(f"{_describe_row(row)} has no text; drop_unusable_rows leaves such rows out")
         draws = self._draws(row)
         timestamps = draws.random() < self.timestamp_probability
         prompted = draws.random() < self.prompt_probability
         tokens = self._encoder.tokens(row, timestamps)
         prompt: list[int] = []
-        if prompted and row.get("previous_text"):
+        if prompted and isinstance(row.get("previous_text"), str):
             room = self.max_target_positions + 1 - len(tokens)
             prompt = self._encoder.prompt(row["previous_text"], min(self.max_target_positions // 2, room))
         # The prompt is context: neither it nor the start token after it is learnt.
@@ -145,9 +153,8 @@ class SpeechCollator:
 
     def _shifted(self, labels: list[int]) -> list[int]:
         """Decoder input ids of labels, as Whisper derives them."""
-        tokenizer = self.processor.tokenizer
-        start = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
-        return [start, *(tokenizer.pad_token_id if label == IGNORED else label for label in labels[:-1])]
+        start = self.processor.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+        return [start, *(self._pad if label == IGNORED else label for label in labels[:-1])]
 
     def _draws(self, row: Mapping[str, Any]) -> random.Random:
         digest = hashlib.blake2b(f"{self.seed}\n{row['text']}\n{row.get('previous_text')}\n".encode())

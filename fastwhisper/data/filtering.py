@@ -1,26 +1,50 @@
-"""Leave out the rows that cannot be trained on or transcribed, and say how many and why."""
+"""Leave out the rows that are of no use, and say how many, which and why."""
 
+import hashlib
 import logging
+import os
+import sys
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
-from datasets import Dataset, IterableDataset
+import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
+import soundfile
+from datasets import Dataset, Features, IterableDataset, Value
+from filelock import FileLock
 from transformers import WhisperProcessor
 
+from .. import __version__
 from ..errors import InputError
-from .audio import check_audio
-from .label_encoding import LabelEncoder
+from .folders import NAMED
+from .label_encoding import TIMESTAMPED_COLUMNS
+from .row_checks import Drop, RowCheck
 
 logger = logging.getLogger(__name__)
 
-# Resampling may add a sample to audio that fills its window exactly.
-WINDOW_TOLERANCE_SECONDS = 0.01
-
-NO_TEXT = "without text"
-EMPTY_AUDIO = "empty audio"
+ON_BAD_AUDIO = ("skip", "stop")
+_CHECKED_COLUMNS = ("audio", "text", "language", "labels", "input_features", *TIMESTAMPED_COLUMNS)
+_VERDICT = Features({"reason": Value("string"), "detail": Value("string")})
 
 AnyDataset = TypeVar("AnyDataset", Dataset, IterableDataset)
+
+
+@dataclass(frozen=True)
+class UsableRows(Generic[AnyDataset]):
+    """What is left of a dataset.
+
+    Args:
+        dataset (`Dataset` or `IterableDataset`): the rows that are of use.
+        dropped (`Counter[str]`): the other rows by reason; those of a stream are counted as it goes.
+    """
+
+    dataset: AnyDataset
+    dropped: Counter[str]
 
 
 def drop_unusable_rows(
@@ -30,17 +54,15 @@ def drop_unusable_rows(
     *,
     language: str | None = None,
     task: str | None = None,
-    training: bool = True,
+    on_bad_audio: str = "skip",
+    num_proc: int | None = None,
 ) -> AnyDataset:
-    r"""Drop rows with empty audio and, for training, without text, with more labels than the decoder takes, or with
-    audio over the window; a warning counts them by reason.
-
-    A map-style dataset is checked at once, by the headers of its audio files. A streamed one is checked as it goes;
-    its running counts are logged when they double.
+    r"""Leave out the rows that cannot be trained on: without text, with more labels than the decoder takes, in a
+    language that is not understood, with audio over the window, and with audio that is empty or cannot be decoded.
 
     Args:
         dataset (`Dataset` or `IterableDataset`):
-            Rows with `audio` and, for training, `text`.
+            Rows with `audio` and `text`.
         processor (`WhisperProcessor`):
             Its window and its tokenizer.
         max_target_positions (`int`, *optional*, defaults to 448):
@@ -49,98 +71,213 @@ def drop_unusable_rows(
             Passed to [`LabelEncoder`].
         task (`str`, *optional*):
             Passed to [`LabelEncoder`].
-        training (`bool`, *optional*, defaults to `True`):
-            `False` keeps rows over the window and rows without text: for labelling and evaluation.
+        on_bad_audio (`str`, *optional*, defaults to `"skip"`):
+            As in [`usable_rows`].
+        num_proc (`int`, *optional*):
+            As in [`usable_rows`].
 
     Raises:
-        InputError: for audio that cannot be read or has NaN samples, naming the row, and where no rows are left.
+        InputError: as [`usable_rows`].
     """
-    check = RowCheck(processor, max_target_positions, language=language, task=task, training=training)
+    check = RowCheck.for_training(processor, max_target_positions, language, task)
+    return usable_rows(dataset, check, on_bad_audio, num_proc).dataset
+
+
+def usable_rows(
+    dataset: AnyDataset, check: RowCheck, on_bad_audio: str = "skip", num_proc: int | None = None
+) -> UsableRows[AnyDataset]:
+    r"""The rows in which a check finds nothing wrong. A warning counts the others by reason, and names those whose
+    audio or labels are bad.
+
+    The rows of a `Dataset` are checked at once, every clip decoded to its end. What was found is kept in the cache of
+    `datasets` and holds until the rows, the files or the check change; of several processes on a machine the first one
+    checks, and the others read what it found. A stream is checked as it goes, and its counts are said when they
+    double; a row that comes again, in another epoch, is not counted again.
+
+    Args:
+        dataset (`Dataset` or `IterableDataset`): rows with `audio`, and whatever else the check looks at.
+        check (`RowCheck`): what a row must have.
+        on_bad_audio (`str`, *optional*, defaults to `"skip"`): `"stop"` makes audio that is empty or cannot be decoded
+            an error.
+        num_proc (`int`, *optional*): processes that check a `Dataset`; by default this one does.
+
+    Raises:
+        InputError: where no rows are left, and with `"stop"` for bad audio; it names the row and the audio.
+    """
+    check_on_bad_audio(on_bad_audio)
     if isinstance(dataset, IterableDataset):
-        return dataset.filter(StreamFilter(check))
-    kept, dropped = [], Counter[str]()
-    for index, row in enumerate(dataset):
-        reason = check(row, f"row {index}")
-        if reason is None:
-            kept.append(index)
-        else:
-            dropped[reason] += 1
-    if not kept:
-        raise InputError(f"no rows left: {describe_drops(dropped, len(dataset))}")
-    if dropped:
-        logger.warning(describe_drops(dropped, len(dataset)))
-        return dataset.select(kept)
-    return dataset
+        stream_filter = StreamFilter(check, on_bad_audio)
+        return UsableRows(dataset.filter(stream_filter, with_indices=True), stream_filter.dropped)
+    if len(dataset) == 0:
+        raise InputError("the dataset has no rows")
+    drops = _drops(dataset, check, num_proc)
+    bad = [index for index, drop in drops.items() if drop.is_bad_audio]
+    if bad and on_bad_audio == "stop":
+        more = f", and {len(bad) - 1} more rows have bad audio" if len(bad) > 1 else ""
+        raise InputError(f"row {bad[0]}: {drops[bad[0]].detail}{more}")
+    dropped = Counter(drop.reason for drop in drops.values())
+    if len(drops) == len(dataset):
+        raise no_rows_left(drops)
+    log_drops(drops, len(dataset))
+    kept = dataset.select([index for index in range(len(dataset)) if index not in drops]) if drops else dataset
+    return UsableRows(kept, dropped)
 
 
-class RowCheck:
-    """Why a row cannot be used: a reason to drop it, or `None`. Arguments as in [`drop_unusable_rows`]."""
+def check_on_bad_audio(choice: str) -> None:
+    """Check what is to be done about bad audio.
 
-    def __init__(
-        self,
-        processor: WhisperProcessor,
-        max_target_positions: int = 448,
-        *,
-        language: str | None = None,
-        task: str | None = None,
-        training: bool = True,
-    ) -> None:
-        self.encoder = LabelEncoder(processor.tokenizer, language, task)
-        self.window = float(processor.feature_extractor.chunk_length)
-        self.max_target_positions = max_target_positions
-        self.training = training
-
-    def __call__(self, row: Mapping[str, Any], place: str) -> str | None:
-        """Check a row; errors begin with `place`.
-
-        Raises:
-            InputError: for audio that cannot be read or has NaN samples, and a language the tokenizer does not have.
-        """
-        try:
-            return self._audio_reason(row) or (self._label_reason(row) if self.training else None)
-        except InputError as error:
-            raise InputError(f"{place}: {error}") from error
-
-    def _audio_reason(self, row: Mapping[str, Any]) -> str | None:
-        if row.get("input_features") is not None:
-            return None
-        seconds = check_audio(row["audio"])
-        if seconds <= 0:
-            return EMPTY_AUDIO
-        if self.training and seconds > self.window + WINDOW_TOLERANCE_SECONDS:
-            return f"audio over {self.window:g} s"
-        return None
-
-    def _label_reason(self, row: Mapping[str, Any]) -> str | None:
-        labels = row.get("labels")
-        if labels is None and row.get("text") is None:
-            return NO_TEXT
-        length = self.encoder.longest(row) if labels is None else len(labels)
-        return f"over {self.max_target_positions} label tokens" if length > self.max_target_positions else None
+    Raises:
+        InputError: for anything but `skip` and `stop`.
+    """
+    if choice not in ON_BAD_AUDIO:
+        raise InputError(f"on_bad_audio={choice!r}: it must be {' or '.join(ON_BAD_AUDIO)}")
 
 
-class StreamFilter:
-    """The predicate of a streamed filter: `seen` and `dropped` count the rows of this process."""
+def log_drops(drops: Mapping[int, Drop], total: int) -> None:
+    """Warn of rows that are left out: the first ones with something to tell by name, all by number."""
+    told = [f"row {index} dropped: {drop.detail}" for index, drop in drops.items() if drop.detail]
+    for line in told[:NAMED]:
+        logger.warning(line)
+    if len(told) > NAMED:
+        logger.warning("... and %d more such rows", len(told) - NAMED)
+    if drops:
+        logger.warning(describe_drops(Counter(drop.reason for drop in drops.values()), total))
 
-    def __init__(self, check: RowCheck) -> None:
-        self.check = check
-        self.seen = 0
-        self.dropped: Counter[str] = Counter()
 
-    def __call__(self, row: Mapping[str, Any]) -> bool:
-        reason = self.check(row, f"row {self.seen} of the stream")
-        self.seen += 1
-        if reason is None:
-            return True
-        self.dropped[reason] += 1
-        total = self.dropped.total()
-        # Nobody says when a stream ends: doubling keeps the log short and never more than half behind.
-        if total & (total - 1) == 0:
-            logger.warning("so far, %s", describe_drops(self.dropped, self.seen))
-        return False
+def no_rows_left(drops: Mapping[int, Drop]) -> InputError:
+    """The error for a dataset all of whose rows are dropped."""
+    counts = describe_drops(Counter(drop.reason for drop in drops.values()), len(drops))
+    first = next((f"; row {index}: {drop.detail}" for index, drop in drops.items() if drop.detail), "")
+    return InputError(f"no rows left: {counts}{first}")
 
 
 def describe_drops(dropped: Counter[str], total: int) -> str:
     """Such as `3 of 10 rows dropped: 2 empty audio, 1 without text`."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
     return f"{dropped.total()} of {total} rows dropped: {reasons}"
+
+
+class StreamFilter:
+    """The predicate of a streamed filter: `seen` and `dropped` count the rows of this process.
+
+    Args:
+        check (`RowCheck`): what a row must have.
+        on_bad_audio (`str`, *optional*, defaults to `"skip"`): as in [`usable_rows`].
+    """
+
+    def __init__(self, check: RowCheck, on_bad_audio: str = "skip") -> None:
+        self.check = check
+        self.on_bad_audio = on_bad_audio
+        self.seen = 0
+        self.dropped: Counter[str] = Counter()
+        self._told = 0
+
+    def __call__(self, row: Mapping[str, Any], index: int) -> bool:
+        drop = self.check(row)
+        if drop is not None and drop.is_bad_audio and self.on_bad_audio == "stop":
+            raise InputError(f"row {index} of the stream: {drop.detail}")
+        # Each pass begins at 0 again.
+        if index >= self.seen:
+            self.seen = index + 1
+            if drop is not None:
+                self._count(drop, index)
+        return drop is None
+
+    def _count(self, drop: Drop, index: int) -> None:
+        self.dropped[drop.reason] += 1
+        if drop.detail and self._told < NAMED:
+            self._told += 1
+            logger.warning("row %d of the stream dropped: %s", index, drop.detail)
+        total = self.dropped.total()
+        # Nobody says when a stream ends: doubling keeps the log short and never more than half behind.
+        if total & (total - 1) == 0:
+            logger.warning("so far, %s", describe_drops(self.dropped, self.seen))
+
+
+def _drops(dataset: Dataset, check: RowCheck, num_proc: int | None) -> dict[int, Drop]:
+    """The rows to leave out, by index."""
+    columns = [column for column in _CHECKED_COLUMNS if column in dataset.column_names]
+    cache = _cache_file(dataset, check)
+    lock = nullcontext() if cache is None else FileLock(f"{cache}.lock")
+    with lock, _bar_on_terminals_alone():
+        verdicts = (
+            dataset.select_columns(columns)
+            .with_format(None)
+            .map(
+                _verdict,
+                fn_kwargs={"check": check},
+                remove_columns=columns,
+                features=_VERDICT,
+                keep_in_memory=cache is None,
+                cache_file_name=None if cache is None else str(cache),
+                new_fingerprint=None if cache is None else cache.stem,
+                num_proc=num_proc,
+                desc="checking rows",
+            )
+        )
+    found = zip(verdicts["reason"][:], verdicts["detail"][:], strict=True)
+    return {index: Drop(reason, detail) for index, (reason, detail) in enumerate(found) if reason is not None}
+
+
+def _verdict(row: Mapping[str, Any], check: RowCheck) -> dict[str, str | None]:
+    drop = check(row)
+    return {"reason": None, "detail": None} if drop is None else {"reason": drop.reason, "detail": drop.detail}
+
+
+def _cache_file(dataset: Dataset, check: RowCheck) -> Path | None:
+    """Where verdicts on these rows, files and checks are kept; `None` where they cannot be."""
+    if not datasets.is_caching_enabled():
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (__version__, soundfile.__libsndfile_version__, dataset._fingerprint, check.fingerprint()):
+        digest.update(f"{part}\n".encode())
+    for path in _audio_paths(dataset):
+        if "://" in path:
+            return None  # nobody can tell whether it changes
+        digest.update(f"{path}\n{_state(path)}\n".encode(errors="surrogateescape"))
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "fastwhisper"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder / f"{digest.hexdigest()}.arrow" if os.access(folder, os.W_OK) else None
+
+
+def _audio_paths(dataset: Dataset) -> Iterable[str]:
+    """Paths of the files that rows have instead of the audio itself."""
+    if "audio" not in dataset.column_names:
+        return
+    column = dataset.data.column("audio")
+    if pa.types.is_struct(column.type):
+        fields = [field.name for field in column.type]
+        if "path" not in fields:
+            return
+        paths = pc.struct_field(column, "path")
+        if "bytes" in fields:
+            paths = pc.if_else(pc.is_null(pc.struct_field(column, "bytes")), paths, None)
+    elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        paths = column
+    else:
+        return
+    yield from (path for chunk in paths.chunks for path in chunk.to_pylist() if path is not None)
+
+
+def _state(path: str) -> str:
+    """Differs where a file was written, repaired, replaced or made readable."""
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return "missing"
+    return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
+
+
+@contextmanager
+def _bar_on_terminals_alone() -> Iterator[None]:
+    shown = not datasets.are_progress_bars_disabled()
+    if shown and not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

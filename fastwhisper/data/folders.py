@@ -1,17 +1,29 @@
-"""Local folders of audio files, with or without a metadata table."""
+"""Local folders of audio files, with or without a table of metadata."""
 
 import csv
+import io
 import json
-from collections.abc import Iterator
+import logging
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .audio import AUDIO_SUFFIXES
+from .audio import AUDIO_SUFFIXES, UNREADABLE_SUFFIXES
+
+logger = logging.getLogger(__name__)
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.tsv")
 PATH_COLUMNS = ("file", "file_name", "path", "audio")
-AUDIO_FOLDERS = ("", "wav", "flac", "audio")
+AUDIO_FOLDERS = ("", "wav", "wavs", "flac", "audio", "clips")
+SPLIT_NAMES = frozenset(
+    ("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation")
+)
+# Names in one message: the rest is counted.
+NAMED = 10
 
 
 def find_metadata(folder: Path) -> Path | None:
@@ -19,33 +31,76 @@ def find_metadata(folder: Path) -> Path | None:
     return next((folder / name for name in METADATA_NAMES if (folder / name).is_file()), None)
 
 
+def find_splits(folder: Path) -> list[str]:
+    """Names of the sub-folders with a metadata table of their own, in order."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and find_metadata(path))
+
+
 def is_saved_dataset(folder: Path) -> bool:
     """Whether `datasets` wrote the folder with `save_to_disk`."""
     return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
 
 
-def list_audio(folder: Path) -> list[str]:
-    """Paths of all audio files in the folder and below it, sorted."""
-    return sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+def list_audio(folder: Path) -> list[Path]:
+    """All audio files in the folder and below it, sorted; nothing whose name begins with a point.
+
+    A warning names audio and video of formats that cannot be read, and sub-folders that cannot be looked into. Broken
+    links are listed: whoever reads them says so.
+
+    Raises:
+        InputError: for a folder that cannot be looked into.
+    """
+    found, passed_over = [], []
+
+    def passed(error: OSError) -> None:
+        if error.filename == str(folder):
+            raise InputError(f"the folder {folder} cannot be read: {error.strerror}") from error
+        passed_over.append(f"{Path(error.filename).relative_to(folder)} ({error.strerror})")
+
+    for place, folders, files in os.walk(folder, onerror=passed):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(place, name)
+            if name.startswith("."):
+                continue
+            if path.suffix.lower() in AUDIO_SUFFIXES:
+                found.append(path)
+            elif path.suffix.lower() in UNREADABLE_SUFFIXES:
+                passed_over.append(str(path.relative_to(folder)))
+    if passed_over:
+        logger.warning(
+            "%s: %d passed over, since they cannot be read: %s; files of other formats can be converted to FLAC",
+            *(folder, len(passed_over), some_of(sorted(passed_over))),
+        )
+    return sorted(found)
+
+
+def some_of(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def read_metadata(folder: Path, audio_column: str = "audio") -> dict[str, list[Any]]:
     """The columns of the folder's metadata; the one that names the files becomes `audio_column`, with full paths.
 
+    A file that does not exist keeps its path, and a row that names none has `None`: what becomes of them is decided
+    where the audio is read. A table without a column `split` whose files all lie in folders such as `train` and `test`
+    gets one.
+
     Raises:
-        InputError: for a table that cannot be read, that does not name the files, or names one that does not exist.
+        InputError: for a table that cannot be read, that does not name the files, or of whose files none exists.
     """
     table = find_metadata(folder)
     if table is None:
         raise InputError(f"{folder} has none of {', '.join(METADATA_NAMES)}")
-    try:
-        rows = list(_read_rows(table))
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{table} cannot be read: {error}") from error
+    candidates = PATH_COLUMNS if audio_column == "audio" else (audio_column,)
+    text = _read_text(table)
+    rows = list(_json_rows(text, table) if table.suffix == ".jsonl" else _table_rows(text, table, candidates))
     if not rows:
         raise InputError(f"{table} has no rows")
     columns = list(dict.fromkeys(column for _, row in rows for column in row))
-    candidates = PATH_COLUMNS if audio_column == "audio" else (audio_column,)
     path_column = next((column for column in columns if column in candidates), None)
     if path_column is None:
         raise InputError(
@@ -53,44 +108,110 @@ def read_metadata(folder: Path, audio_column: str = "audio") -> dict[str, list[A
             f"its columns are {', '.join(columns)}"
         )
     values: dict[str, list[Any]] = {column: [row.get(column) for _, row in rows] for column in columns}
-    paths = [_locate(folder, row.get(path_column), f"{table} line {line}") for line, row in rows]
-    del values[path_column]
-    return {audio_column: paths, **values}
+    names = values.pop(path_column)
+    paths = [_locate(folder, name) for name in names]
+    if not any(path is not None and path.is_file() for path in paths):
+        missing = "it names no audio file" if paths[0] is None else f"there is no audio file {names[0]} in {folder}"
+        raise InputError(f"{table} line {rows[0][0]}: {missing}")
+    if "split" not in values:
+        splits = split_by_folder([None if path is None else name for name, path in zip(names, paths, strict=True)])
+        values = {**values, "split": splits} if splits else values
+    return {audio_column: [None if path is None else str(path) for path in paths], **values}
 
 
-def _read_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and rows."""
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        if table.suffix == ".jsonl":
-            yield from _read_json_lines(file, table)
-            return
-        # A quotation mark in tab-separated text is text, as in Common Voice.
-        quoting: Any = csv.QUOTE_NONE if table.suffix == ".tsv" else csv.QUOTE_MINIMAL
-        reader = csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ",", quoting=quoting)
+def split_by_folder(names: Sequence[str | Path | None]) -> list[str] | None:
+    """The split of each file by the folder that it lies in, `train/a.wav` or `audio/train/a.wav`, where all do.
+
+    Args:
+        names (`Sequence[str | Path | None]`): relative paths; one that is missing goes with the first.
+    """
+    splits = [
+        None if name is None else next(filter(SPLIT_NAMES.__contains__, Path(name).parts[:2]), "") for name in names
+    ]
+    named = [split for split in splits if split is not None]
+    return [split or named[0] for split in splits] if named and all(named) else None
+
+
+def _read_text(table: Path) -> str:
+    """The text of a table: UTF-8, or UTF-16 with its mark, as spreadsheets write it.
+
+    Raises:
+        InputError: for another encoding, which would have to be guessed, naming the line.
+    """
+    try:
+        content = table.read_bytes()
+    except OSError as error:
+        raise InputError(f"{table} cannot be read: {error.strerror}") from error
+    utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        text = content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + content.count(b"\n", 0, error.start)
+        raise InputError(f"{table} line {line} is not {'UTF-16' if utf16 else 'UTF-8'}: save it as UTF-8") from error
+    if "\0" in text:
+        line = 1 + text.count("\n", 0, text.index("\0"))
+        raise InputError(f"{table} line {line} has a NUL character: save it as UTF-8")
+    return text
+
+
+def _table_rows(text: str, table: Path, path_columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str | None]]]:
+    """Line numbers and rows of a CSV or TSV."""
+    tabs = table.suffix == ".tsv"
+    delimiter = _delimiter(text, "\t,;|" if tabs else ",;\t|", path_columns)
+    # A quotation mark in tab-separated text is text, as in Common Voice.
+    quoting: Any = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        twice = next((name for name in header if header.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"{table} has two columns {twice!r}")
+        end = reader.line_num
         for row in reader:
-            if None in row:
-                raise InputError(f"{table} line {reader.line_num} has more fields than the header")
-            yield reader.line_num, row
+            line, end = end + 1, reader.line_num
+            if len(row) > len(header):
+                raise InputError(f"{table} line {line} has more fields than the header")
+            if row:
+                yield line, dict(zip_longest(header, row))
+    except csv.Error as error:
+        raise InputError(f"{table} line {reader.line_num} cannot be read: {error}") from error
 
 
-def _read_json_lines(lines: Iterator[str], table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(lines, start=1):
+def _delimiter(text: str, known: str, path_columns: Iterable[str]) -> str:
+    """What parts the header's columns: the first with which one of them names the files, else the usual one."""
+    header = text.lstrip("\r\n").splitlines()[:1]
+    for delimiter in known:
+        names = next(csv.reader(header, delimiter=delimiter), [])
+        if not {name.strip() for name in names}.isdisjoint(path_columns):
+            return delimiter
+    return known[0]
+
+
+def _json_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(io.StringIO(text), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise InputError(f"{table} line {number} is not JSON: {error}") from error
         if not isinstance(row, dict):
             raise InputError(f"{table} line {number} is not a JSON object")
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{table} line {number} has half a character (a lone surrogate)") from error
         yield number, row
 
 
-def _locate(folder: Path, file: Any, place: str) -> str:
-    if not isinstance(file, str) or not file:
-        raise InputError(f"{place} names no audio file")
-    for sub_folder in AUDIO_FOLDERS:
-        path = folder / sub_folder / file
-        if path.is_file():
-            return str(path.resolve())
-    raise InputError(f"{place}: there is no audio file {file} in {folder}")
+def _locate(folder: Path, name: Any) -> Path | None:
+    """Where a file named in the metadata is, or would be; `None` where there is no name."""
+    if not isinstance(name, str) or not name.strip():
+        return None
+    # macOS writes letters and their accents apart.
+    for spelling in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
+        for sub_folder in AUDIO_FOLDERS:
+            path = folder / sub_folder / spelling
+            if path.is_file():
+                return path.resolve()
+    return folder / name

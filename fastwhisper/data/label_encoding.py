@@ -1,7 +1,7 @@
 """From the text of a row to the token ids that a Whisper decoder is trained on."""
 
 import copy
-import re
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,35 +9,41 @@ from transformers import WhisperTokenizer
 
 from ..errors import InputError
 from .languages import SPACELESS_LANGUAGES, language_code
+from .timestamps import at_timestamps, has_timestamps, timestamp_step, without_prompt, without_timestamps
 
 TIMESTAMPED_COLUMNS = ("timestamped_text", "whisper_transcript")
 # English-only Whispers have GPT-2's vocabulary, whose end of text is this id, and prompts without language and task.
 _ENGLISH_ONLY_END = 50256
-_TIMESTAMP = re.compile(r"<\|\d+\.\d\d\|>")
 
 
 class LabelEncoder:
     r"""Token ids of a row: `WhisperTokenizer`'s own start tokens, the text, `<|endoftext|>`.
 
     Text is encoded with a leading space, as OpenAI's training data was: one is added where the text has none, except
-    in languages that are written without spaces.
+    in languages that are written without spaces. Timestamps in a text are timestamps; what else looks like a control
+    token, such as `<|endoftext|>`, is text.
 
     Args:
         tokenizer (`WhisperTokenizer`):
             Not changed.
         language (`str`, *optional*):
-            Code or English name, for rows without a `language` of their own; the tokenizer's own setting by default.
+            What `language_code` understands, for all rows; by default each row's own `language`, then the
+            tokenizer's setting.
         task (`str`, *optional*):
             `transcribe` or `translate`; the tokenizer's own setting by default.
+
+    Raises:
+        InputError: for a language or task that this tokenizer does not have.
     """
 
     def __init__(self, tokenizer: WhisperTokenizer, language: str | None = None, task: str | None = None) -> None:
         # `prefix_tokens` is computed from three attributes: a shallow copy has its own, and shares the vocabulary.
         self.tokenizer = copy.copy(tokenizer)
-        self._language = language or tokenizer.language
+        self.given_language = language_code(language)
+        self._default = language_code(tokenizer.language)
         self._task = task or tokenizer.task
         self._start_tokens: dict[tuple[str | None, bool], list[int]] = {}
-        self.start_tokens(self._language, timestamps=False)
+        self.start_tokens(self.given_language or self._default, timestamps=False)
 
     def start_tokens(self, language: str | None, timestamps: bool) -> list[int]:
         """`<|startoftranscript|>`, language, task and, without `timestamps`, `<|notimestamps|>`, as ids.
@@ -45,10 +51,11 @@ class LabelEncoder:
         Raises:
             InputError: for a language or task that this tokenizer does not have.
         """
-        key = (language, timestamps)
+        code = language_code(language)
+        key = (code, timestamps)
         if key not in self._start_tokens:
-            named = self._named_in_prompt(language)
-            self.tokenizer.language = language if named else None
+            named = self._named_in_prompt(code)
+            self.tokenizer.language = code if named else None
             self.tokenizer.task = self._task if named else None
             self.tokenizer.predict_timestamps = timestamps
             try:
@@ -56,67 +63,114 @@ class LabelEncoder:
             except ValueError as error:
                 raise InputError(str(error)) from error
             # The tokenizer counts language ids from the start token, also beyond the last language that it has.
-            if named and language and f"<|{language_code(language)}|>" != self.tokenizer.convert_ids_to_tokens(ids[1]):
-                raise InputError(f"the tokenizer has no language {language!r}")
+            if named and code and f"<|{code}|>" != self.tokenizer.convert_ids_to_tokens(ids[1]):
+                raise InputError(f"the tokenizer has no language {code!r}")
             self._start_tokens[key] = ids
         return self._start_tokens[key]
 
-    def _named_in_prompt(self, language: str | None) -> bool:
-        if self.tokenizer.eos_token_id != _ENGLISH_ONLY_END:
+    def _named_in_prompt(self, code: str | None) -> bool:
+        if self.names_language:
             return True
-        if self._task == "translate" or (language and language_code(language) != "en"):
-            raise InputError(f"an English-only Whisper cannot {self._task or 'transcribe'} the language {language!r}")
+        if self._task == "translate" or code not in (None, "en"):
+            raise InputError(f"an English-only Whisper cannot {self._task or 'transcribe'} the language {code!r}")
         return False
 
+    @property
+    def names_language(self) -> bool:
+        """Whether the prompt names the language: that of an English-only Whisper does not."""
+        return self.tokenizer.eos_token_id != _ENGLISH_ONLY_END
+
     def row_language(self, row: Mapping[str, Any]) -> str | None:
-        """The row's own `language` where it has one."""
-        return row.get("language") or self._language
+        """The code of a row's language: the one given for all, the row's own, or the tokenizer's.
+
+        Raises:
+            InputError: for a row's `language` that is not understood.
+        """
+        own = row.get("language")
+        # Missing values are empty in CSV, and NaN in what pandas wrote.
+        missing = own is None or own == "" or (isinstance(own, float) and math.isnan(own))
+        if missing or self.given_language is not None:
+            return self.given_language or self._default
+        return language_code(own)
 
     def tokens(self, row: Mapping[str, Any], timestamps: bool = False) -> list[int]:
-        """Start tokens, text and end token; with `timestamps` the row's timestamped text.
+        """Start tokens, text and end token; with `timestamps` the row's timestamped text, where it has one.
 
         Raises:
             InputError: for a language or a timestamp that the tokenizer does not have.
         """
         language = self.row_language(row)
         stamped = timestamped_text(row) if timestamps else None
-        text = spaced(row["text"], language) if stamped is None else stamped
-        if stamped is not None:
-            self._check_timestamps(stamped)
-        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        if stamped is None:
+            ids = self._text_ids(plain_text(row["text"], language), language)
+        else:
+            ids = self._timestamped_ids(stamped, language)
         return [*self.start_tokens(language, stamped is not None), *ids, self.tokenizer.eos_token_id]
 
-    def _check_timestamps(self, text: str) -> None:
-        # The tokenizer would spell a timestamp that it does not have in letters.
-        for stamp in _TIMESTAMP.findall(text):
-            if self.tokenizer.convert_tokens_to_ids(stamp) == self.tokenizer.unk_token_id:
-                raise InputError(f"the tokenizer has no timestamp {stamp}, which the text {text[:40]!r} has")
+    def _text_ids(self, text: str, language: str | None) -> list[int]:
+        return self.tokenizer(spaced(text, language), add_special_tokens=False, split_special_tokens=True).input_ids
+
+    def _timestamped_ids(self, text: str, language: str | None) -> list[int]:
+        ids: list[int] = []
+        for index, piece in enumerate(at_timestamps(text)):
+            if index % 2:
+                stamp = self._timestamp_id(piece)
+                if stamp is None:
+                    raise InputError(f"the tokenizer has no timestamp {piece}, which the text {text[:40]!r} has")
+                ids.append(stamp)
+            elif piece.strip():
+                ids += self._text_ids(piece, language)
+        return ids
+
+    def _timestamp_id(self, stamp: str) -> int | None:
+        """The id of a timestamp; tokenizers of older checkpoints do not list them, and the model has them all."""
+        listed, first = self._id(stamp), self._id("<|0.00|>")
+        before, step = self._id("<|notimestamps|>"), timestamp_step(stamp)
+        if listed is not None or first is not None or before is None or step is None:
+            return listed
+        unlisted = before + 1 + step
+        return unlisted if self.tokenizer.convert_ids_to_tokens(unlisted) is None else None
+
+    def _id(self, token: str) -> int | None:
+        id_: Any = self.tokenizer.convert_tokens_to_ids(token)
+        return None if id_ == self.tokenizer.unk_token_id else id_
 
     def prompt(self, previous_text: str, length: int) -> list[int]:
         """`<|startofprev|>` and the end of a text without its timestamps: at most `length` ids, none where not one
-        of the text fits.
-
-        Raises:
-            InputError: for a text with other special tokens.
-        """
-        try:
-            ids = self.tokenizer.get_prompt_ids(_TIMESTAMP.sub("", previous_text), return_tensors=None)
-        except ValueError as error:
-            raise InputError(f"the previous text {previous_text[:40]!r} cannot be a prompt: {error}") from error
-        return [ids[0], *ids[1:][-(length - 1) :]] if length > 1 and len(ids) > 1 else []
+        of the text fits."""
+        start: Any = self.tokenizer.convert_tokens_to_ids("<|startofprev|>")
+        # The space is Whisper's own, in every language (`WhisperTokenizer.get_prompt_ids`).
+        text = f" {without_timestamps(previous_text).strip()}"
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+        return [start, *ids[-(length - 1) :]] if length > 1 and text.strip() else []
 
     def longest(self, row: Mapping[str, Any]) -> int:
-        """Label tokens of the row in its longest form; the first start token is input alone."""
+        """Label tokens of the row in its longest form; the first start token is input alone.
+
+        Raises:
+            InputError: for a language or a timestamp that the tokenizer does not have.
+        """
         forms = (False, True) if timestamped_text(row) is not None else (False,)
         return max(len(self.tokens(row, timestamps)) for timestamps in forms) - 1
 
 
 def timestamped_text(row: Mapping[str, Any]) -> str | None:
     """The row's text with timestamp tokens, such as `<|0.00|> Hello.<|1.20|>`, where it has one."""
-    for column in TIMESTAMPED_COLUMNS:
-        if row.get(column) and _TIMESTAMP.search(row[column]):
-            return row[column]
+    for column in (*TIMESTAMPED_COLUMNS, "text"):
+        text = row.get(column)
+        if isinstance(text, str) and has_timestamps(text):
+            return without_prompt(text)
     return None
+
+
+def plain_text(text: str, language: str | None = None) -> str:
+    """The words of a text without its timestamps.
+
+    Args:
+        text (`str`): with or without timestamps.
+        language (`str`, *optional*): code; in languages without spaces none is put where a timestamp was.
+    """
+    return without_timestamps(text, "" if language in SPACELESS_LANGUAGES else " ")
 
 
 def spaced(text: str, language: str | None) -> str:

@@ -1,6 +1,7 @@
-"""Whisper's languages: their codes, and which of them are written without spaces."""
+"""Whisper's languages: their codes, what else people call them, and which are written without spaces."""
 
-from typing import overload
+import re
+from typing import Any, overload
 
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
@@ -12,23 +13,71 @@ SPACELESS_LANGUAGES = frozenset({"ja", "lo", "my", "th", "yue", "zh"})
 # Whisper knows as well, are written in the same way.
 UNSPACED_LANGUAGES = SPACELESS_LANGUAGES | {"bo", "km"}
 
+# Behind each of Whisper's codes those of ISO 639-2 and 639-3 (of a macrolanguage that of its standard form, too), and
+# two letters where Whisper has others than ISO 639-1 or where there are old ones.
+_OTHER_CODES_OF = """
+en eng; zh zho chi cmn; de deu ger; es spa; ru rus; ko kor; fr fra fre; ja jpn; pt por; tr tur; pl pol; ca cat;
+nl nld dut; ar ara arb; sv swe; it ita; id ind in; hi hin; fi fin; vi vie; he heb iw; uk ukr; el ell gre;
+ms msa may zsm; cs ces cze; ro ron rum mo mol; da dan; hu hun; ta tam; no nor nb nob; th tha; ur urd; hr hrv; bg bul;
+lt lit; la lat; mi mri mao; ml mal; cy cym wel; sk slk slo; te tel; fa fas per pes prs; lv lav lvs; bn ben; sr srp;
+az aze azj; sl slv; kn kan; et est ekk; mk mkd mac; br bre; eu eus baq; is isl ice; hy hye arm; ne nep npi;
+mn mon khk; bs bos; kk kaz; sq sqi alb als; sw swa swh; gl glg; mr mar; pa pan; si sin; km khm; sn sna; yo yor;
+so som; af afr; oc oci; ka kat geo; be bel; tg tgk; sd snd; gu guj; am amh; yi yid ydd ji; lo lao; uz uzb uzn; fo fao;
+ht hat; ps pus pbt pbu; tk tuk; nn nno; mt mlt; sa san; lb ltz; my mya bur; bo bod tib; tl tgl fil; mg mlg plt;
+as asm; tt tat; ln lin; ha hau; ba bak; jw jav jv; su sun
+"""
+_OTHER_NAMES = {
+    "bangla": "bn",
+    "bokmål": "no",
+    "dari": "fa",
+    "farsi": "fa",
+    "filipino": "tl",
+    "norwegian nynorsk": "nn",
+    "putonghua": "zh",
+    "slovene": "sl",
+}
+_CODES = {code: code for code in LANGUAGES}
+_CODES |= {other: code for code, *others in map(str.split, _OTHER_CODES_OF.split(";")) for other in others}
+_NAMES = {**TO_LANGUAGE_CODE, **_OTHER_NAMES}
+# BCP 47 and the locales of POSIX: en-US, zh_Hans_CN, de_DE.UTF-8.
+_TAG = re.compile(r"(?P<code>[a-z]{2,3})(?P<more>(?:[-_][a-z0-9]{1,8})+)(?:[.@].*)?")
 
-@overload
-def language_code(language: str) -> str: ...
+
 @overload
 def language_code(language: None) -> None: ...
-def language_code(language: str | None) -> str | None:
-    """Whisper's code of a language given as a code, a name or a token: `en` for `en`, `English` and `<|en|>`.
+@overload
+def language_code(language: Any) -> str: ...
+def language_code(language: Any) -> str | None:
+    """Whisper's code of a language: `en` for `en`, `eng`, `en-US`, `English`, `US English` and `<|en|>`.
+
+    Args:
+        language (`str`, *optional*): a code of ISO 639-1, 639-2 or 639-3, a tag of BCP 47, an English name, also among
+            other words, or Whisper's token.
 
     Raises:
-        InputError: for a language that Whisper does not know.
+        InputError: for what is none of these, and a language that Whisper does not know.
     """
     if language is None:
         return None
-    name = language.lower().strip().removeprefix("<|").removesuffix("|>")
-    code = name if name in LANGUAGES else TO_LANGUAGE_CODE.get(name)
+    code = None
+    if isinstance(language, str):
+        name = " ".join(language.lower().removeprefix("<|").removesuffix("|>").split())
+        code = _CODES.get(name) or _NAMES.get(name) or _code_of_tag(name) or _code_of_words(name)
     if code is None:
         raise InputError(
             f"Whisper knows no language {language!r}; give a code or an English name, such as en or korean"
         )
     return code
+
+
+def _code_of_tag(name: str) -> str | None:
+    tag = _TAG.fullmatch(name)
+    if tag is None:
+        return None
+    code = _CODES.get(tag["code"])
+    return "yue" if code == "zh" and re.match("[-_]yue", tag["more"]) else code
+
+
+def _code_of_words(name: str) -> str | None:
+    """Of Mandarin Chinese, Brazilian Portuguese, English (UK): the first word that names a language decides."""
+    return next((_NAMES[word] for word in re.findall(r"[^\W\d_]+", name) if word in _NAMES), None)

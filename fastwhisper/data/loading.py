@@ -1,14 +1,17 @@
 """From a dataset name, a folder or a dataset object to rows with the columns `audio` and `text`."""
 
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import datasets
-from datasets import Audio, Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+import pyarrow as pa
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 
 from ..errors import InputError
-from .folders import find_metadata, is_saved_dataset, list_audio, read_metadata
+from .folders import find_metadata, find_splits, is_saved_dataset, list_audio, read_metadata, split_by_folder
 
 SpeechDataset: TypeAlias = Dataset | IterableDataset
 DatasetSource: TypeAlias = str | os.PathLike | SpeechDataset | DatasetDict | IterableDatasetDict
@@ -60,7 +63,11 @@ def load_speech_dataset(
     if limit is not None and limit < 1:
         raise InputError(f"limit={limit} leaves no rows: it must be at least 1")
     label = "the dataset" if not isinstance(source, str | os.PathLike) else os.fspath(source)
-    dataset = _select_split(_open_source(source, name, split, audio_column, streaming, require_text), split, label)
+    dataset = _open_source(source, name, split, (audio_column, text_column), streaming, require_text)
+    if isinstance(dataset, DatasetDict | IterableDatasetDict):
+        dataset = dataset[chosen_split(list(dataset), split, label)]
+    if not isinstance(dataset, Dataset | IterableDataset):
+        raise InputError(f"a {type(dataset).__name__} is not a dataset")
     dataset = _rename_columns(dataset, label, audio_column, text_column, require_text)
     if limit is not None:
         dataset = dataset.take(limit)
@@ -69,8 +76,28 @@ def load_speech_dataset(
     return dataset
 
 
+def chosen_split(splits: Sequence[str], split: str | None, label: str) -> str:
+    """The split that is asked for, or the only one.
+
+    Raises:
+        InputError: for one that does not exist, and where there are several to choose from; it names them.
+    """
+    if split is None and len(splits) == 1:
+        return splits[0]
+    if split is None:
+        raise InputError(f"{label} has the splits {', '.join(splits)}: choose one of them")
+    if split not in splits:
+        raise InputError(f"{label} has no split {split!r}; there is {', '.join(splits)}")
+    return split
+
+
 def _open_source(
-    source: DatasetSource, name: str | None, split: str | None, audio_column: str, streaming: bool, require_text: bool
+    source: DatasetSource,
+    name: str | None,
+    split: str | None,
+    audio_and_text: tuple[str, str],
+    streaming: bool,
+    require_text: bool,
 ) -> SpeechDataset | DatasetDict | IterableDatasetDict:
     if not isinstance(source, str | os.PathLike):
         return source
@@ -83,13 +110,18 @@ def _open_source(
         if path.is_absolute() or os.fspath(source).startswith((".", "~")) or len(path.parts) > 2:
             raise InputError(f"there is no folder {path}")
         return _load_by_name(os.fspath(source), name, split, streaming)
+    audio_column = audio_and_text[0]
     if is_saved_dataset(path):
         return datasets.load_from_disk(path)
-    if split is not None and find_metadata(path) is None and find_metadata(path / split):
-        return DatasetDict({split: _from_columns(read_metadata(path / split, audio_column), audio_column)})
     if find_metadata(path):
-        dataset = _from_columns(read_metadata(path, audio_column), audio_column)
-        return _split_by_column(dataset) if "split" in dataset.column_names else DatasetDict(train=dataset)
+        dataset = _from_columns(read_metadata(path, audio_column), *audio_and_text)
+        return _split_by_column(dataset, path) if "split" in dataset.column_names else DatasetDict(train=dataset)
+    splits = find_splits(path)
+    if splits:
+        split = chosen_split(splits, split, str(path))
+        columns = read_metadata(path / split, audio_column)
+        columns.pop("split", None)
+        return DatasetDict({split: _from_columns(columns, *audio_and_text)})
     files = list_audio(path)
     if not files:
         return _load_by_name(os.fspath(path), name, split, streaming)
@@ -97,16 +129,16 @@ def _open_source(
         raise InputError(
             f"{path} has {len(files)} audio files and no metadata.csv, metadata.tsv or metadata.jsonl with their text"
         )
-    return DatasetDict(train=_from_columns({audio_column: files}, audio_column))
+    columns = {audio_column: list(map(str, files))}
+    folders = split_by_folder([file.relative_to(path) for file in files])
+    dataset = _from_columns({**columns, "split": folders} if folders else columns, *audio_and_text)
+    return _split_by_column(dataset, path) if folders else DatasetDict(train=dataset)
 
 
 def _load_by_name(source: str, name: str | None, split: str | None, streaming: bool) -> SpeechDataset:
     try:
         if split is None:
-            splits = datasets.get_dataset_split_names(source, name)
-            if len(splits) > 1:
-                raise InputError(f"{source} has the splits {', '.join(splits)}: choose one of them")
-            split = splits[0]
+            split = chosen_split(datasets.get_dataset_split_names(source, name), None, source)
         return datasets.load_dataset(source, name, split=split, streaming=streaming)
     except InputError:
         raise
@@ -114,35 +146,35 @@ def _load_by_name(source: str, name: str | None, split: str | None, streaming: b
         raise InputError(f"the dataset {source} cannot be loaded: {' '.join(str(error).split())}") from error
 
 
-def _from_columns(columns: dict[str, list], audio_column: str) -> Dataset:
+def _from_columns(columns: dict[str, list], audio_column: str, text_column: str) -> Dataset:
+    columns = {name: _of_one_type(values, name == text_column) for name, values in columns.items()}
     return Dataset.from_dict(columns).cast_column(audio_column, Audio(decode=False))
 
 
-def _split_by_column(dataset: Dataset) -> DatasetDict:
+def _of_one_type(values: list, is_text: bool) -> list:
+    """Values that a column can hold. Where they are of several types or too large, what is no string becomes JSON, and
+    among texts `None`: such a row has no text."""
+    try:
+        pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return [
+            value if isinstance(value, str) else None if value is None or is_text else json.dumps(value)
+            for value in values
+        ]
+    return values
+
+
+def _split_by_column(dataset: Dataset, path: Path) -> DatasetDict:
     names = dataset["split"][:]
+    other = next((name for name in names if not isinstance(name, str) or not name), None)
+    if other is not None or None in names:
+        raise InputError(f"{path}: the column 'split' holds {other!r}, which is no name of a split")
     return DatasetDict(
         {
             name: dataset.select([index for index, row_split in enumerate(names) if row_split == name])
             for name in dict.fromkeys(names)
         }
     )
-
-
-def _select_split(
-    source: SpeechDataset | DatasetDict | IterableDatasetDict, split: str | None, label: str
-) -> SpeechDataset:
-    if isinstance(source, Dataset | IterableDataset):
-        return source
-    if not isinstance(source, DatasetDict | IterableDatasetDict):
-        raise InputError(f"a {type(source).__name__} is not a dataset")
-    splits = ", ".join(map(str, source))
-    if split is None and len(source) == 1:
-        return next(iter(source.values()))
-    if split is None:
-        raise InputError(f"{label} has the splits {splits}: choose one of them")
-    if split not in source:
-        raise InputError(f"{label} has no split {split!r}; there is {splits}")
-    return source[split]
 
 
 def _rename_columns(
@@ -164,13 +196,34 @@ def _rename_columns(
             raise InputError(
                 f"{label} has no column {column!r} for the {meaning}; its columns are {', '.join(columns)}"
             )
-    feature = dataset.features[audio_column] if dataset.features else None
-    if isinstance(feature, Audio) and feature.decode:
+    features = dataset.features or {}
+    audio = features.get(audio_column)
+    if isinstance(audio, Audio) and audio.decode:
         dataset = dataset.cast_column(audio_column, Audio(decode=False))
-    if "text" in wanted.values() and dataset.features and dataset.features[text_column].dtype not in TEXT_TYPES:
-        raise InputError(f"{label}: the column {text_column!r} holds {dataset.features[text_column].dtype}, not text")
+    for column in ("language", *(column for column, target in wanted.items() if target == "text")):
+        if isinstance(features.get(column), ClassLabel):
+            dataset = _with_class_names(dataset, column)
+    text = (dataset.features or {}).get(text_column) if "text" in wanted.values() else None
+    if text is not None and not (isinstance(text, Value) and text.dtype in TEXT_TYPES):
+        holds = text.dtype if isinstance(text, Value) else type(text).__name__
+        raise InputError(f"{label}: the column {text_column!r} holds {holds}, not text")
     changed = {column: target for column, target in wanted.items() if column != target}
     replaced = [target for target in changed.values() if target in columns and target not in wanted]
     if replaced:
         dataset = dataset.remove_columns(replaced)
     return dataset.rename_columns(changed) if changed else dataset
+
+
+def _with_class_names(dataset: SpeechDataset, column: str) -> SpeechDataset:
+    """The dataset with the names of a column's classes in place of their numbers."""
+    names = dataset.features[column].names
+
+    def name_of(number: int | None) -> str | None:
+        return names[number] if number is not None and 0 <= number < len(names) else None
+
+    if isinstance(dataset, IterableDataset):
+        features = Features({**dataset.features, column: Value("string")})
+        return dataset.map(lambda row: {column: name_of(row[column])}, features=features)
+    # Not `map`, which would write the audio once more.
+    values = [name_of(number) for number in dataset[column]]
+    return dataset.remove_columns(column).add_column(column, values, feature=Value("string"))

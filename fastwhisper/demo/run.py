@@ -14,14 +14,14 @@ from ..evaluation.evaluate import evaluate
 from ..evaluation.report import write_report
 from ..evaluation.training_metrics import training_metrics
 from ..files import write_whole
-from ..hub_cards.callback import FastWhisperCardCallback
+from ..hub_cards.callback import ModelCardCallback
 from ..hub_cards.card import write_card
 from ..hub_cards.export import export_folder
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
+from ..modeling.waveforms import SAMPLING_RATE
 from ..synthetic_speech.espeak import (
     BREATHING_VARIANTS,
     HELD_OUT_VARIANTS,
-    SAMPLING_RATE,
     TRAINING_VARIANTS,
     SyntheticClip,
 )
@@ -110,8 +110,11 @@ def _train(
     torch.manual_seed(seed)
     processor = WhisperProcessor.from_pretrained(PACKAGED_TEACHER)
     teacher = WhisperForConditionalGeneration.from_pretrained(PACKAGED_TEACHER, dtype=torch.float32)
+    export_folder(teacher, processor, teacher_folder)
+    # From the folder: the student records its name, by which the card knows the teacher among the measured models.
+    teacher = WhisperForConditionalGeneration.from_pretrained(teacher_folder)
     student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers)
-    card = FastWhisperCardCallback(
+    card = ModelCardCallback(
         teacher,
         datasets=["synthetic household commands (eSpeak NG)"],
         language="en",
@@ -162,7 +165,6 @@ def _train(
     )
     student.generation_config.update(alignment_heads=heads)
     export_folder(student, processor, student_folder)
-    export_folder(teacher, processor, teacher_folder)
     card.write(student_folder)
 
 

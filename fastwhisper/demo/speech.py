@@ -7,8 +7,9 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from ..modeling.waveforms import SAMPLING_RATE
 from ..synthetic_speech.commands import sample_command
-from ..synthetic_speech.espeak import SAMPLING_RATE, SyntheticClip, compose_clip
+from ..synthetic_speech.espeak import SyntheticClip, compose_clip
 
 WINDOW_SECONDS = 4
 RECORDING_SPEAKERS = 5

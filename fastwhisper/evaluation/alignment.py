@@ -7,8 +7,8 @@ import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from transformers.models.whisper.generation_whisper import _dynamic_time_warping, _median_filter
 
-from ..data.audio import SAMPLING_RATE
 from ..data.label_encoding import LabelEncoder
+from ..modeling.waveforms import SAMPLING_RATE
 from ..transcription.decoding import window_seconds
 
 

@@ -4,6 +4,7 @@ import json
 import platform
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,11 +18,15 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from .. import __version__
 from ..data.audio import load_audio
+from ..data.filtering import usable_rows
+from ..data.label_encoding import plain_text
+from ..data.languages import language_code
+from ..data.row_checks import RowCheck
 from ..errors import InputError
 from ..files import write_whole
+from ..modeling.waveforms import SAMPLING_RATE
 from ..progress import progress_bar
 from ..transcription.decoding import (
-    SAMPLING_RATE,
     GenerationOptions,
     check_prompt,
     generate_transcripts,
@@ -30,6 +35,7 @@ from ..transcription.decoding import (
 from .measurement import ForwardClock, Timing, hardware, parameter_count, peak_memory
 from .metrics import character_error_rate, count_errors, word_error_rate
 from .normalizers import normalizer_name, text_normalizer
+from .saved_weights import weights_sha256
 
 Contestant: TypeAlias = tuple[str, WhisperForConditionalGeneration, WhisperProcessor]
 
@@ -42,15 +48,24 @@ class ComparisonSettings:
         generation (`GenerationOptions`): language, task, beams, batch size and seed, the same for every model.
         repeats (`int`, *optional*, defaults to 1): runs of each batch by each model; the median time counts.
         dataset (`dict`, *optional*): `name`, `config` and `split` of the data, for the report.
+        folders (`dict`, *optional*):
+            By name of the model, the folder that it was loaded from, if it was one: the report says by a checksum
+            which weights were measured, so that a model card does not tell those of another model.
         command (`str`, *optional*): for the report; the command line of this process by default.
         show_progress (`bool`, *optional*, defaults to `True`): a progress bar on standard error.
+        on_bad_audio (`str`, *optional*, defaults to `"skip"`): what to do about rows whose audio is empty or cannot be
+            decoded; `"stop"` makes them an error.
+        num_proc (`int`, *optional*): processes that look for them beforehand; by default this one does.
     """
 
     generation: GenerationOptions = field(default_factory=GenerationOptions)
     repeats: int = 1
     dataset: dict[str, str | None] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
     command: str | None = None
     show_progress: bool = True
+    on_bad_audio: str = "skip"
+    num_proc: int | None = None
 
 
 @dataclass
@@ -85,7 +100,9 @@ def compare_models(
     settings: ComparisonSettings | None = None,
     predictions: Path | None = None,
 ) -> dict[str, Any]:
-    """Measure models on every row of a dataset, batch by batch in turn, each batch by every model.
+    """Measure models on every usable row of a dataset, batch by batch in turn, each batch by every model.
+
+    Rows without text or with bad audio are left out before the work; the report counts them by reason.
 
     The models warm up on the first batch, which is not timed, and take turns in going first. Decoding of audio files
     is not timed; features are.
@@ -101,7 +118,8 @@ def compare_models(
         `dict`: the report, ready for JSON; rates are fractions, times seconds, sizes bytes.
 
     Raises:
-        InputError: for an unreadable row (it names the file), an empty dataset, a language that a model does not know.
+        InputError: where no rows are left, for a language that a model does not know, and where bad audio is to stop
+            it; it names the file.
     """
     settings = settings or ComparisonSettings()
     options = settings.generation
@@ -110,11 +128,12 @@ def compare_models(
         raise InputError(f"models that are compared need names that differ, not {', '.join(names)}")
     for _, model, _ in models:
         check_prompt(model.generation_config, options.language, options.task)
+    usable = usable_rows(dataset, RowCheck(needs_text=True), settings.on_bad_audio, settings.num_proc)
     runs, rows = [_Run() for _ in models], _Rows()
-    total = len(dataset) if isinstance(dataset, Dataset) else None
+    total = len(usable.dataset) if isinstance(usable.dataset, Dataset) else None
     with progress_bar(settings.show_progress) as progress:
         bar = progress.add_task("evaluate", total=total)
-        for clips, references in _batches(dataset, options.batch_size):
+        for clips, references in _batches(usable.dataset, settings.generation):
             if not rows.references:
                 for _, model, processor in models:
                     generate_transcripts(model, processor, clips, options)
@@ -127,16 +146,19 @@ def compare_models(
     language = _language(models, options)
     if predictions is not None:
         _write_predictions(predictions, names, rows.references, runs)
-    return _report(models, runs, rows, memory, language, settings)
+    return _report(models, runs, rows, memory, language, settings, usable.dropped)
 
 
-def _batches(dataset: Dataset | IterableDataset, size: int) -> Iterator[tuple[list[np.ndarray], list[str]]]:
+def _batches(
+    dataset: Dataset | IterableDataset, options: GenerationOptions
+) -> Iterator[tuple[list[np.ndarray], list[str]]]:
     clips: list[np.ndarray] = []
     references: list[str] = []
+    language = language_code(options.language)
     for row in dataset:
         clips.append(load_audio(row["audio"]))
-        references.append(row["text"])
-        if len(clips) == size:
+        references.append(plain_text(row["text"], language))
+        if len(clips) == options.batch_size:
             yield clips, references
             clips, references = [], []
     if clips:
@@ -180,6 +202,7 @@ def _report(
     memory: list[int],
     language: str | None,
     settings: ComparisonSettings,
+    dropped: Counter[str],
 ) -> dict[str, Any]:
     options = settings.generation
     english = "en" if options.task == "translate" else language
@@ -213,6 +236,7 @@ def _report(
             "config": settings.dataset.get("config"),
             "split": settings.dataset.get("split"),
             "rows": len(references),
+            "dropped": dict(dropped),
             "empty_references": references.count(""),
             "audio_seconds": rows.seconds,
             "language": language,
@@ -220,7 +244,8 @@ def _report(
         "models": [
             {
                 "name": name,
-                "role": _role(model, [other for _, other, _ in models]),
+                **_origin(settings.folders.get(name)),
+                "role": _role(name, model, models, settings.folders),
                 "parameters": parameter_count(model),
                 **_rates(references, [normalize(hypothesis) for hypothesis in run.hypotheses]),
                 **_speed(run, rows.seconds),
@@ -260,12 +285,29 @@ def _median_ratio(runs: list[_Run]) -> float:
     return statistics.median(second.total / first.total for first, second in pairs)
 
 
-def _role(model: WhisperForConditionalGeneration, models: list[WhisperForConditionalGeneration]) -> str:
-    """`student` by its own record, `teacher` where a student in the comparison records its number of layers."""
+def _origin(folder: Path | None) -> dict[str, str | None]:
+    """The folder's own name and the checksum of its weights."""
+    if folder is None:
+        return {"folder": None, "weights_sha256": None}
+    return {"folder": folder.resolve().name, "weights_sha256": weights_sha256(folder)}
+
+
+def _role(
+    name: str,
+    model: WhisperForConditionalGeneration,
+    models: Sequence[Contestant],
+    folders: dict[str, Path],
+) -> str:
+    """`student` by its own record; `teacher` if a student in the comparison records its name and number of layers, or
+    its number of layers alone where it was built from a teacher without a name.
+    """
     if _recorded_layers(model) is not None:
         return "student"
+    own = folders[name].resolve().name if name in folders else name
     layers = (model.config.decoder_layers, model.config.encoder_layers)
-    return "teacher" if layers in [_recorded_layers(other) for other in models] else "model"
+    students = [other for _, other, _ in models if _recorded_layers(other) == layers]
+    recorded = [getattr(student.config, "teacher", None) for student in students]
+    return "teacher" if any(teacher in (None, own) for teacher in recorded) else "model"
 
 
 def _recorded_layers(model: WhisperForConditionalGeneration) -> tuple[int, int] | None:

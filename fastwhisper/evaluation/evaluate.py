@@ -34,6 +34,8 @@ def evaluate(
     dtype: str | None = None,
     predictions: str | os.PathLike | None = None,
     show_progress: bool = True,
+    on_bad_audio: str = "skip",
+    num_proc: int | None = None,
 ) -> dict[str, Any]:
     r"""Measure a Whisper on a data set, or several in turns on the same audio.
 
@@ -53,6 +55,7 @@ def evaluate(
         predictions (`str` or `os.PathLike`, *optional*): JSON Lines file to write: reference and hypotheses of each
             row.
         show_progress (`bool`, *optional*, defaults to `True`): A progress bar on standard error.
+        on_bad_audio, num_proc (*optional*): As for [`ComparisonSettings`].
 
     Returns:
         `dict`: the report, ready for JSON; rates are fractions, times seconds, sizes bytes. `write_report` saves it,
@@ -89,6 +92,9 @@ def evaluate(
             "config": dataset_config,
             "split": split,
         },
+        folders={label: Path(name) for (label, *_), name in zip(models, names, strict=True) if Path(name).is_dir()},
         show_progress=show_progress,
+        on_bad_audio=on_bad_audio,
+        num_proc=num_proc,
     )
     return compare_models(models, rows, settings, None if predictions is None else Path(predictions))

@@ -22,7 +22,7 @@ def training_metrics(
     normalize = text_normalizer(language, tokenizer)
 
     def texts(ids: np.ndarray) -> list[str]:
-        ids = np.where(ids == -100, tokenizer.pad_token_id, ids)
+        ids = np.where(ids == -100, tokenizer.eos_token_id, ids)
         return [normalize(text) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Gathers what a model card needs while a Trainer runs."""
+"""Records a training run for its model card while a Trainer runs."""
 
 import logging
 import os
@@ -7,10 +7,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import EntryNotFoundError
 from transformers import (
     PreTrainedModel,
+    ProcessorMixin,
     SchedulerType,
     TrainerCallback,
     TrainerControl,
@@ -20,26 +22,26 @@ from transformers import (
 
 from ..errors import InputError
 from .card import write_card
-from .card_tables import ASKD_NAMES
 from .curves import plot_curves
 from .export import complete_hub_folder
-from .folder_records import CURVES_FILE, RUN_FILE, public_name, read_run, write_facts
+from .fastwhisper_card import ASKD_SETTINGS
+from .folder_records import CURVES_FILE, RUN_FILE, public_name, read_run, write_record
 
 logger = logging.getLogger(__name__)
 
 VERSIONS = ("fastwhisper", "transformers", "torch", "datasets", "accelerate", "peft")
 
 
-class FastWhisperCardCallback(TrainerCallback):
-    r"""Records a run for its model card, and makes every checkpoint a folder that is ready for the Hub.
+class ModelCardCallback(TrainerCallback):
+    r"""Records a run of any Trainer for its model card, and makes every checkpoint a folder ready for the Hub.
 
     Args:
-        teacher (`PreTrainedModel`, *optional*): The teacher; it is counted, not kept.
-        datasets (`Sequence[str]`, *optional*): Names of the training data: on the Hub, or of local folders.
+        teacher (`PreTrainedModel`, *optional*): The teacher; its name and size are recorded, the model is not kept.
+        datasets (`Sequence[str]`, *optional*): Names of the training data, on the Hub or of local folders.
         language (`str`, *optional*): Language of the training data.
         teacher_license (`str`, *optional*):
-            Licence of the teacher, such as `apache-2.0`; by default what the card of the teacher says, where that
-            can be read.
+            Licence of the teacher, such as `apache-2.0`; by default the one that the teacher's card names, if it can
+            be read.
         limits (`Sequence[str]`, *optional*): Sentences for the card's section on limits.
     """
 
@@ -51,74 +53,83 @@ class FastWhisperCardCallback(TrainerCallback):
         teacher_license: str | None = None,
         limits: Sequence[str] = (),
     ) -> None:
-        self.facts: dict[str, Any] = {
-            "teacher": _teacher_facts(teacher, teacher_license),
+        self.record: dict[str, Any] = {
+            "teacher": _teacher_record(teacher, teacher_license),
             "datasets": [public_name(name) for name in datasets],
             "language": language,
             "limits": list(limits),
             "versions": {name: version for name in VERSIONS if (version := _version(name))},
         }
         self.log_history: list[dict[str, Any]] = []
+        self._pushed_step: int | None = None
 
     def write(self, folder: str | os.PathLike) -> Path | None:
-        """Write the record and the curves of the run into a folder, and the card where it holds a model.
+        """Write the record and the curves of the run into a folder, and the card if the folder holds a model.
 
         Returns:
-            The path of the card, or None where the folder has no `config.json`.
+            The path of the card, or None if the folder has no `config.json`.
 
         Raises:
             InputError: where the folder's README.md was written by hand.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        known = {name: fact for name, fact in self.facts.items() if fact}
-        write_facts(folder / RUN_FILE, {**read_run(folder), **known})
+        known = {name: value for name, value in self.record.items() if value}
+        write_record(folder / RUN_FILE, {**read_run(folder), **known})
         plot_curves(self.log_history, folder / CURVES_FILE)
         return write_card(folder) if (folder / "config.json").is_file() else None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self._record(args, state)
+        self._pushed_step = None
+        self._note(args, state)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, processing_class=None, **kwargs
     ) -> None:
-        self._record(args, state)
-        if state.is_world_process_zero:
+        self._note(args, state)
+        # A Trainer pushes a checkpoint before it says that it was saved: then all is done.
+        if state.is_world_process_zero and state.global_step != self._pushed_step:
             self._complete(_output(args) / f"checkpoint-{state.global_step}", processing_class)
 
     def on_push_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, processing_class=None, **kwargs
     ) -> None:
-        """What is about to be pushed, a checkpoint or the output folder, gets all that belongs to it."""
-        self._record(args, state)
+        """Complete what is about to be pushed, a checkpoint or the output folder."""
+        self._note(args, state)
+        self._pushed_step = state.global_step
         if state.is_world_process_zero:
             for folder in (_output(args), _output(args) / f"checkpoint-{state.global_step}"):
                 self._complete(folder, processing_class)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self._record(args, state)
+        self._note(args, state)
         if state.is_world_process_zero:
             self._try_write(_output(args))
 
     def _complete(self, folder: Path, processing_class) -> None:
-        # A LoRA checkpoint holds an adapter and no config.json: it is no folder of a model.
-        if (folder / "config.json").is_file():
-            complete_hub_folder(folder, processing_class)
-            self._try_write(folder)
+        # A LoRA checkpoint holds an adapter alone, without a config.json.
+        if not (folder / "config.json").is_file():
+            return
+        try:
+            # A feature extractor or a tokenizer alone, which a Trainer also takes, is not enough.
+            complete_hub_folder(folder, processing_class if isinstance(processing_class, ProcessorMixin) else None)
+        except InputError as error:
+            logger.warning("%s is not ready for the Hub: %s", folder.name, error)
+        self._try_write(folder)
 
     def _try_write(self, folder: Path) -> None:
         try:
             self.write(folder)
         except InputError as error:
-            # Training time is worth more than a card, which `fastwhisper card` can write later.
+            # No reason to end a training: `fastwhisper card` can write the card later.
             logger.warning("no model card: %s", error)
 
-    def _record(self, args: TrainingArguments, state: TrainerState) -> None:
+    def _note(self, args: TrainingArguments, state: TrainerState) -> None:
         self.log_history = state.log_history
         settings = vars(args)
-        if settings.keys() >= ASKD_NAMES.keys():
-            self.facts["askd"] = {name: settings[name] for name in ASKD_NAMES}
-        self.facts["training"] = {
+        if settings.keys() >= ASKD_SETTINGS.keys():
+            self.record["askd"] = {name: settings[name] for name in ASKD_SETTINGS}
+        self.record["training"] = {
             "steps": state.global_step,
             "epochs": None if state.epoch is None else round(state.epoch, 2),
             "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
@@ -135,7 +146,7 @@ def _output(args: TrainingArguments) -> Path:
     return Path(args.output_dir or ".")
 
 
-def _teacher_facts(teacher: PreTrainedModel | None, teacher_license: str | None) -> dict[str, Any]:
+def _teacher_record(teacher: PreTrainedModel | None, teacher_license: str | None) -> dict[str, Any]:
     if teacher is None:
         return {"license": teacher_license}
     name = teacher.config._name_or_path
@@ -147,13 +158,13 @@ def _teacher_facts(teacher: PreTrainedModel | None, teacher_license: str | None)
 
 
 def _license_in_card(name: str) -> str | None:
-    """The licence that the card of a Hub repository or a local folder names; None where no card can be read."""
+    """The licence that the card of a Hub repository or a local folder names; None if no card can be read."""
     if not name or (os.path.isdir(name) and not os.path.isfile(os.path.join(name, "README.md"))):
         return None
     path = os.path.join(name, "README.md") if os.path.isdir(name) else name
     try:
         named = ModelCard.load(path, ignore_metadata_errors=True).data.get("license")
-    except (EntryNotFoundError, OSError, ValueError):
+    except (EntryNotFoundError, OSError, ValueError, yaml.YAMLError):
         return None
     return named if isinstance(named, str) else None
 
@@ -165,4 +176,4 @@ def _version(package: str) -> str | None:
         return None
 
 
-__all__ = ["FastWhisperCardCallback"]
+__all__ = ["ModelCardCallback"]

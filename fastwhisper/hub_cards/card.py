@@ -1,5 +1,6 @@
-"""Writes the model card of a saved folder from the facts that lie in it."""
+"""Writes the model card of a saved folder from what the folder records."""
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +14,25 @@ from ..errors import InputError
 from ..files import write_whole
 from .card_metadata import eval_entries
 from .card_tables import count
-from .fastslm_card import fastslm_card_facts, fastslm_metadata
-from .fastwhisper_card import fastwhisper_card_facts, fastwhisper_metadata
-from .folder_records import EVALUATION_FILE, RUN_FILE, make_public, read_config, read_evaluation, read_run, write_facts
+from .fastslm_card import fastslm_metadata, fastslm_values
+from .fastwhisper_card import fastwhisper_metadata, fastwhisper_values, is_student, teacher_name
+from .folder_records import (
+    EVALUATION_FILE,
+    RUN_FILE,
+    make_public,
+    read_config,
+    read_evaluation,
+    read_run,
+    write_record,
+)
+from .measured_models import own_model, with_roles
+
+logger = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).parent / "templates"
-START = "<!-- Measured: `fastwhisper card` rewrites all up to the end mark; what stands outside is kept. -->"
-END = "<!-- End of what `fastwhisper card` rewrites. -->"
-# Words of the card that transformers' Trainer writes by itself.
+START = "<!-- Written by `fastwhisper card`, which replaces everything down to the end mark and keeps the rest. -->"
+END = "<!-- End of what `fastwhisper card` replaces. -->"
+# From the card that transformers' Trainer writes.
 TRAINER_CARD = "generated automatically according to the information the Trainer had access to"
 EVAL_RESULTS = Path(".eval_results") / "fastwhisper.yaml"
 
@@ -31,66 +43,72 @@ class CardFamily:
 
     Args:
         template (`str`): File in the folder of templates.
-        facts (`Callable`): From folder, name, `config.json`, run and evaluation to all that the template needs.
+        values (`Callable`): From folder, name, `config.json`, run and evaluation to the template's variables.
         metadata (`Callable`): From name, `config.json`, run and evaluation to the metadata.
     """
 
     template: str
-    facts: Callable[[Path, str, dict[str, Any], dict, dict], dict[str, Any]]
+    values: Callable[[Path, str, dict[str, Any], dict, dict], dict[str, Any]]
     metadata: Callable[[str, dict[str, Any], dict, dict], ModelCardData]
 
 
 FAMILIES = {
-    "whisper": CardFamily("fastwhisper.md", fastwhisper_card_facts, fastwhisper_metadata),
-    "fastslm": CardFamily("fastslm.md", fastslm_card_facts, fastslm_metadata),
+    "whisper": CardFamily("fastwhisper.md", fastwhisper_values, fastwhisper_metadata),
+    "fastslm": CardFamily("fastslm.md", fastslm_values, fastslm_metadata),
 }
 
 
 def write_card(folder: str | os.PathLike, name: str | None = None, overwrite: bool = False) -> Path:
-    """Write README.md, and `.eval_results/` where a Hub data set was measured, from what the folder records.
+    """Write README.md from what the folder records, and `.eval_results/` if it was measured on a data set of the Hub.
 
-    Read are `config.json`, the weights' shapes, `askd_run.json` (a training run), `evaluation.json` (a measurement)
-    and `curves.png`. What is not there is not in the card. In a card that this function wrote before, the text
-    outside its two marks and the metadata that it does not know are kept.
+    It reads `config.json`, the shapes of the weights, `training_run.json`, `evaluation.json` and `curves.png`; what is
+    missing is left out. From an earlier card of this function it keeps the text outside the two marks and the
+    metadata that it does not write itself.
 
     Args:
         folder (`str` or `os.PathLike`): Holds a saved FastWhisper or FastSLM.
         name (`str`, *optional*): The model's name, best that of its Hub repository; the folder's by default.
-        overwrite (`bool`, *optional*, defaults to `False`): Replace also a README.md that was written by hand.
+        overwrite (`bool`, *optional*, defaults to `False`): Also replace a README.md that was written by hand.
 
     Returns:
         The path of the card.
 
     Raises:
-        InputError: for a folder with no saved model, a record that is no JSON, and a README.md written by hand.
+        InputError: for a folder without a model, for damaged records, and for a README.md written by hand.
     """
     folder = Path(folder)
-    for file, facts in ((RUN_FILE, read_run(folder)), (EVALUATION_FILE, read_evaluation(folder))):
-        if facts:
-            # These files are published with the card: no path of this machine in them.
-            write_facts(folder / file, facts)
-    card = render_card(folder, name, overwrite)
-    _write_eval_results(folder / EVAL_RESULTS, eval_entries(read_evaluation(folder)))
-    path = folder / "README.md"
-    write_whole(path, card)
-    return path
-
-
-def render_card(folder: Path, name: str | None = None, overwrite: bool = False) -> str:
-    """The text of the card that [`write_card`] writes.
-
-    Raises:
-        InputError: as [`write_card`].
-    """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+    name = name or make_public(folder.resolve().name)
     config, run, evaluation = read_config(folder), read_run(folder), read_evaluation(folder)
     family = FAMILIES.get(config.get("model_type", ""))
     if family is None:
         raise InputError(
             f"{folder} holds a model of type {config.get('model_type')!r}; there are cards for {', '.join(FAMILIES)}"
         )
-    name = name or make_public(folder.resolve().name)
+    for file, record in ((RUN_FILE, run), (EVALUATION_FILE, evaluation)):
+        if record:
+            # These files are published with the card: no path of this machine in them.
+            write_record(folder / file, record)
+    own_role = "student" if is_student(config, run) else "model"
+    measured = with_roles(evaluation, folder, name, own_role, teacher_name(config, run))
+    if measured["models"] and not own_model(measured):
+        logger.warning(
+            "%s measured other models than the one in %s: the card shows no results; measure this one "
+            "with fastwhisper evaluate",
+            EVALUATION_FILE,
+            folder,
+        )
+    values = family.values(folder, name, config, run, measured)
+    metadata = family.metadata(name, config, run, measured).to_dict()
+    path = folder / "README.md"
+    card = _card_text(path, name, _render(family.template, values), metadata, overwrite)
+    _write_eval_results(folder / EVAL_RESULTS, eval_entries(measured))
+    write_whole(path, card)
+    return path
+
+
+def _render(template: str, values: dict[str, Any]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -100,11 +118,14 @@ def render_card(folder: Path, name: str | None = None, overwrite: bool = False) 
         autoescape=False,
     )
     environment.filters["count"] = count
-    body = environment.get_template(family.template).render(**family.facts(folder, name, config, run, evaluation))
-    before, after, metadata = _kept(folder / "README.md", name, overwrite)
-    metadata = {**metadata, **family.metadata(name, config, run, evaluation).to_dict()}
+    return environment.get_template(template).render(**values)
+
+
+def _card_text(path: Path, name: str, body: str, metadata: dict[str, Any], overwrite: bool) -> str:
+    """The card with what an earlier one had around its marks."""
+    before, after, known = _kept(path, name, overwrite)
     text = f"\n{before.strip()}\n\n{START}\n\n{body.strip()}\n\n{END}\n\n{after.strip()}".rstrip()
-    return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---\n{text}\n"
+    return f"---\n{yaml.safe_dump({**known, **metadata}, sort_keys=False, allow_unicode=True)}---\n{text}\n"
 
 
 def _write_eval_results(path: Path, entries: list[EvalResultEntry]) -> None:
@@ -116,11 +137,16 @@ def _write_eval_results(path: Path, entries: list[EvalResultEntry]) -> None:
 
 
 def _kept(path: Path, name: str, overwrite: bool) -> tuple[str, str, dict[str, Any]]:
-    """Text before and after the measured part of an existing card, and its metadata."""
+    """Text before and after the marks of an existing card, and its metadata."""
     title = f"# {name.rpartition('/')[2]}"
     if not path.is_file():
         return title, "", {}
-    card = ModelCard.load(path, ignore_metadata_errors=True)
+    try:
+        card = ModelCard.load(path, ignore_metadata_errors=True)
+    except (yaml.YAMLError, ValueError) as error:
+        if overwrite:
+            return title, "", {}
+        raise InputError(f"{path} cannot be read ({error}): mend it, or replace it with --overwrite") from error
     before, start, rest = card.text.partition(START)
     _, end, after = rest.partition(END)
     if start and end:
@@ -131,6 +157,6 @@ def _kept(path: Path, name: str, overwrite: bool) -> tuple[str, str, dict[str, A
 
 
 def _known_before(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Metadata without what a measurement decides: a result that is gone from the folder must go from the card."""
+    """Metadata but for what the records decide: a result that is gone from the folder must go from the card."""
     decided = {"model-index", "metrics", "datasets", "base_model", "base_model_relation"}
     return {key: value for key, value in metadata.items() if key not in decided}

@@ -4,8 +4,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, EvalResultEntry
 
-from .card_tables import own_model
 from .folder_records import hub_name
+from .measured_models import own_model
 
 MEASURED_TASK = "automatic-speech-recognition"
 METRICS = {"wer": "WER (%)", "cer": "CER (%)"}

@@ -1,4 +1,4 @@
-"""From recorded facts to the words and tables that all cards share; what was not measured gives nothing."""
+"""From what was recorded to the words and tables that all cards share; what was not recorded gives nothing."""
 
 import re
 from collections.abc import Callable
@@ -6,20 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from .folder_records import CURVES_FILE, hub_name
+from .measured_models import own_model, teacher_model
 
-ASKD_NAMES = {
-    "teacher_weight": "weight of the teacher at the start, λ₀",
-    "teacher_decay_end": "share of training at which it reaches 0, ρ",
-    "schedule": "schedule of the teacher's weight",
-    "mode": "self-distillation after the teacher (sequential) or beside it (joint)",
-    "self_weight": "weight of the self-teacher at the end, α_T",
-    "self_teacher": "self-teacher",
-    "ema_decay": "decay a step of the moving average",
-    "temperature": "temperature, τ",
-    "token_gate": "teacher's term only on tokens where the teacher is better",
-    "freeze_encoder": "encoder frozen",
-}
-TRAINING_NAMES = {
+TRAINING_SETTINGS = {
     "steps": "steps",
     "epochs": "epochs",
     "batch_size": "rows a step",
@@ -30,7 +19,6 @@ TRAINING_NAMES = {
     "seed": "seed",
     "seconds": "seconds of training",
 }
-ROLES = {"student": "student", "teacher": "teacher", "model": "model"}
 
 
 def count(number: int) -> str:
@@ -57,32 +45,24 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.2f} %"
 
 
-def own_model(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The measurements of the card's own model; empty where there are none."""
-    return next((row for row in evaluation.get("models", []) if row.get("role") in ("student", "model")), {})
-
-
-def teacher_model(evaluation: dict[str, Any]) -> dict[str, Any]:
-    return next((row for row in evaluation.get("models", []) if row.get("role") == "teacher"), {})
-
-
 def recorded(folder: Path, run: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
-    """What the templates of all families show of training and measurement, by the names that they use."""
+    """The variables of training and measurement that all templates share."""
     return {
         "measured": measured(evaluation),
-        "training": named(run.get("training", {}), TRAINING_NAMES),
+        "training": named(run.get("training", {}), TRAINING_SETTINGS),
         "curves": CURVES_FILE if (folder / CURVES_FILE).is_file() else None,
         "datasets": [hub_link(dataset, "datasets/") for dataset in run.get("datasets", [])],
     }
 
 
 def measured(evaluation: dict[str, Any]) -> dict[str, Any] | None:
-    """The table of models side by side and how it was measured; None where no word error rate was."""
-    models = [row for row in evaluation.get("models", []) if row.get("wer") is not None]
-    if not models:
+    """The table of models side by side and how they were measured; None where the card's own model was not."""
+    if own_model(evaluation).get("wer") is None:
         return None
+    models = [row for row in evaluation["models"] if row.get("wer") is not None]
+    beams = _beams(evaluation)
     columns: dict[str, Callable[[dict], str | None]] = {
-        "model": lambda row: f"{row['name']} ({ROLES[row['role']]})",
+        "model": lambda row: f"{row.get('name')} ({row['role']})" if row["role"] else row.get("name"),
         "parameters": lambda row: _shown(row, "parameters", count),
         "WER": lambda row: _shown(row, "wer", percent),
         "CER": lambda row: _shown(row, "cer", percent),
@@ -90,11 +70,15 @@ def measured(evaluation: dict[str, Any]) -> dict[str, Any] | None:
         "deletions": lambda row: _shown(row, "deletions", str),
         "insertions": lambda row: _shown(row, "insertions", str),
         "words": lambda row: _shown(row, "words", str),
-        "real-time factor": lambda row: _shown(row, "real_time_factor", "{:.4f}".format),
-        "encoder, s": lambda row: _shown(row, "encoder_seconds", "{:.2f}".format),
-        "decoder, s": lambda row: _shown(row, "decoder_seconds", "{:.2f}".format),
-        "peak memory, MB": lambda row: _shown(row, "peak_memory_bytes", lambda size: f"{size / 1e6:.0f}"),
     }
+    if beams:
+        # Beams cost time: a speed says nothing without their number.
+        columns |= {
+            f"real-time factor, {beams}": lambda row: _shown(row, "real_time_factor", "{:.4f}".format),
+            "encoder, s": lambda row: _shown(row, "encoder_seconds", "{:.2f}".format),
+            "decoder, s": lambda row: _shown(row, "decoder_seconds", "{:.2f}".format),
+        }
+    columns["peak memory, MB"] = lambda row: _shown(row, "peak_memory_bytes", lambda size: f"{size / 1e6:.0f}")
     cells = {name: [cell(row) for row in models] for name, cell in columns.items()}
     kept = {name: values for name, values in cells.items() if any(values)}
     return {
@@ -107,12 +91,12 @@ def measured(evaluation: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _command(command: str | None) -> str | None:
-    """A recorded command as it is typed: `python -m fastwhisper` records the file of that module."""
+    """A recorded command as it is typed: `python -m fastwhisper` records the path of the module's file."""
     return command and re.sub(r"^\S*__main__\.py\b", "python -m fastwhisper", command)
 
 
 def named(values: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
-    """Recorded settings by the words for them, in the order of these; none that were not recorded."""
+    """Recorded settings by the words for them, in the order of `names`."""
     return {names[name]: value_words(values[name]) for name in names if values.get(name) is not None}
 
 
@@ -130,31 +114,47 @@ def _shown(row: dict[str, Any], name: str, words: Callable[[Any], str]) -> str |
 
 
 def hub_link(name: str, kind: str = "") -> str:
-    """The name, as a link where it can be that of a Hub repository."""
+    """The name, as a link if it can be that of a Hub repository."""
     return f"[{name}](https://huggingface.co/{kind}{name})" if hub_name(name) else name
 
 
 def _comparison(evaluation: dict[str, Any]) -> str | None:
+    """The student beside its teacher; None where its teacher was not measured with it."""
     student, teacher = own_model(evaluation), teacher_model(evaluation)
     sentences = []
-    if student.get("wer") is not None and teacher.get("wer") is not None:
+    if teacher.get("wer") is not None:
         points = 100 * (student["wer"] - teacher["wer"])
         if abs(points) < 0.005:
             sentences.append("The student's word error rate equals its teacher's.")
         else:
             word = "above" if points > 0 else "below"
             sentences.append(f"The student's word error rate is {abs(points):.2f} points {word} its teacher's.")
-    ratio = evaluation.get("speed_ratio")
-    if ratio is not None:
-        sentences.append(f"It transcribes {ratio:.2f} times as fast as its teacher.")
+    own_factor, factor = student.get("real_time_factor"), teacher.get("real_time_factor")
+    beams = _beams(evaluation)
+    if own_factor and factor and beams:
+        ratio = factor / own_factor
+        sentences.append(f"The student transcribes {ratio:.2f} times as fast as its teacher, both with {beams}.")
     return " ".join(sentences) or None
+
+
+def _beams(evaluation: dict[str, Any]) -> str | None:
+    """The beams that all models were measured with: `1 beam`, `5 beams`."""
+    return _shown(evaluation.get("settings") or {}, "num_beams", lambda beams: f"{beams} beam{'s' * (beams != 1)}")
 
 
 def _conditions(evaluation: dict[str, Any]) -> list[str]:
     data, hardware = evaluation.get("dataset") or {}, evaluation.get("hardware") or {}
     settings, versions = evaluation.get("settings") or {}, evaluation.get("versions") or {}
     lines: list[tuple[str, list[str | None]]] = [
-        ("Data", [_data_words(data), _shown(data, "rows", "{} rows".format), _minutes(data), data.get("language")]),
+        (
+            "Data",
+            [
+                _data_words(data),
+                _shown(data, "rows", "{} rows".format),
+                _minutes(data),
+                _shown(data, "language", "language {}".format),
+            ],
+        ),
         (
             "Hardware",
             [
@@ -184,8 +184,8 @@ def _minutes(data: dict[str, Any]) -> str | None:
 
 
 def error_limit(evaluation: dict[str, Any]) -> str:
-    """How far the measured errors carry."""
+    """What the measured errors do not tell."""
     name = (evaluation.get("dataset") or {}).get("name") if own_model(evaluation) else None
     if name is None:
         return "No word error rate has been measured for this folder."
-    return f"Errors were measured on {name} alone: on other voices, noise, words and languages they will differ."
+    return f"Errors were measured on {name} alone; expect other rates on other voices, noise, words and languages."

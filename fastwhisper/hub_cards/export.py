@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def export_folder(model: "PreTrainedModel", processor: "ProcessorMixin", folder: str | os.PathLike) -> Path:
-    """Save a model and its processor as a folder that is ready for the Hub but for its card.
+    """Save a model and its processor as a folder that is ready for the Hub except for its card.
 
     Returns:
         The folder.
@@ -28,13 +28,13 @@ def complete_hub_folder(folder: str | os.PathLike, processor: "ProcessorMixin | 
 
     Args:
         folder (`str` or `os.PathLike`): Holds `config.json`, safetensors and `generation_config.json`.
-        processor (`ProcessorMixin`, *optional*): Saved into the folder; the folder's own where it is `None`.
+        processor (`ProcessorMixin`, *optional*): Saved into the folder; by default the folder's own is used.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: where the folder lacks weights, a config, a generation config or a processor.
+        InputError: where the folder lacks weights, a config, a generation config or a whole processor.
     """
     from transformers import WhisperProcessor
 
@@ -94,6 +94,11 @@ def _check_saved(folder: Path) -> None:
 def _own_processor(folder: Path) -> "ProcessorMixin":
     from transformers import AutoProcessor
 
-    if not any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
-        raise InputError(f"{folder} has no processor: give the one that the model was trained with")
-    return AutoProcessor.from_pretrained(folder)
+    # Without a tokenizer's files AutoProcessor makes an empty one up.
+    for files in (("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "vocab.json")):
+        if not any((folder / name).is_file() for name in files):
+            raise InputError(f"{folder} has no {files[0]}: save the processor that the model was trained with into it")
+    try:
+        return AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(f"the processor in {folder} cannot be loaded: {error}") from error

@@ -1,17 +1,18 @@
-"""The card of a FastSLM: its parts, what they cost, and how much audio they have room for."""
+"""The card of a FastSLM: its parts, what they cost, and how much audio fits."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCardData
 
+from ..evaluation.saved_weights import weight_files
 from .card_metadata import all_tags, shared_metadata
 from .card_tables import count, error_limit, hub_link, quantity, recorded, value_words
-from .folder_records import hub_name, weight_files
+from .folder_records import hub_name
 
 if TYPE_CHECKING:
     from ..configuration.configuration_fastslm import FastSLMConfig
-    from .fastslm_costs import FastSLMFacts
+    from .fastslm_costs import FastSLMCosts
 
 # The Hub's task of models that take audio and text and write text, such as Qwen2-Audio; its "any-to-any", the name of
 # the transformers pipeline, is for models that also write images or sound.
@@ -38,7 +39,7 @@ DEVICE_GIGABYTES = (24, 80)
 
 
 def fastslm_metadata(name: str, config: dict[str, Any], run: dict, evaluation: dict) -> ModelCardData:
-    """The metadata of the card of a FastSLM."""
+    """The metadata of a FastSLM's card."""
     parts = [part for part in map(hub_name, (config.get("speech_encoder"), config.get("language_model"))) if part]
     return ModelCardData(
         **shared_metadata(name, run, evaluation),
@@ -50,15 +51,15 @@ def fastslm_metadata(name: str, config: dict[str, Any], run: dict, evaluation: d
     )
 
 
-def fastslm_card_facts(folder: Path, name: str, config: dict[str, Any], run: dict, evaluation: dict) -> dict[str, Any]:
-    """All that the template of FastSLM needs, by the names that it uses."""
+def fastslm_values(folder: Path, name: str, config: dict[str, Any], run: dict, evaluation: dict) -> dict[str, Any]:
+    """The variables of the FastSLM template."""
     import torch
 
     from ..configuration.configuration_fastslm import FastSLMConfig
-    from .fastslm_costs import fastslm_facts
+    from .fastslm_costs import count_costs
 
     settings = FastSLMConfig.from_dict(config)
-    facts = fastslm_facts(settings, getattr(torch, config.get("dtype") or "float32"))
+    costs = count_costs(settings, getattr(torch, config.get("dtype") or "float32"))
     window = settings.window_seconds
     return {
         "name": name,
@@ -70,11 +71,11 @@ def fastslm_card_facts(folder: Path, name: str, config: dict[str, Any], run: dic
         else f"a causal language model ({settings.text_config.model_type})",
         "window": f"{window:g}",
         "overlap": f"{settings.window_overlap:g}" if settings.window_overlap else None,
-        "tokens_per_window": facts.tokens_per_window,
-        "tokens_per_second": f"{facts.tokens_per_second:.2f}",
+        "tokens_per_window": costs.tokens_per_window,
+        "tokens_per_second": f"{costs.tokens_per_second:.2f}",
         "rates": rates(settings),
-        "parts": part_rows(facts),
-        "longest": longest_audio(folder, config.get("dtype"), facts),
+        "parts": part_rows(costs),
+        "longest": longest_audio(folder, config.get("dtype"), costs),
         "options": other_options(settings),
         "trained": bool(run.get("training")),
         "limits": [*run.get("limits", []), *_limits(run, evaluation)],
@@ -84,40 +85,40 @@ def fastslm_card_facts(folder: Path, name: str, config: dict[str, Any], run: dic
 
 
 def rates(config: "FastSLMConfig") -> list[int]:
-    """The tokens per window that may be chosen; empty where there is no choice."""
+    """The tokens per window to choose from; empty where there is no choice."""
     adapter = config.qformer_config
     choices = sorted({*(adapter.rates or ()), adapter.num_queries})
     return choices if len(choices) > 1 else []
 
 
-def part_rows(facts: "FastSLMFacts") -> list[list[str]]:
-    """Part, parameters, and FLOPs for a minute of audio with their share; the sums last."""
-    total = sum(facts.flops_per_minute.values())
+def part_rows(costs: "FastSLMCosts") -> list[list[str]]:
+    """Part, parameters, FLOPs for a minute of audio and their share; the totals last."""
+    total = sum(costs.flops_per_minute.values())
     rows = [
         [
             words,
-            count(facts.parameters[part]),
-            quantity(facts.flops_per_minute[part], "FLOP"),
-            f"{100 * facts.flops_per_minute[part] / total:.1f} %",
+            count(costs.parameters[part]),
+            quantity(costs.flops_per_minute[part], "FLOP"),
+            f"{100 * costs.flops_per_minute[part] / total:.1f} %",
         ]
         for part, words in PART_WORDS.items()
     ]
-    return [*rows, ["together", count(sum(facts.parameters.values())), quantity(total, "FLOP"), "100 %"]]
+    return [*rows, ["total", count(sum(costs.parameters.values())), quantity(total, "FLOP"), "100 %"]]
 
 
-def longest_audio(folder: Path, dtype: str | None, facts: "FastSLMFacts") -> list[list[str]]:
-    """What bounds the length of a recording, and the length; the context first, then the memory of devices."""
+def longest_audio(folder: Path, dtype: str | None, costs: "FastSLMCosts") -> list[list[str]]:
+    """What limits the length of a recording, and the length: the context, then the memory of devices."""
     rows = []
-    if facts.context_tokens is not None and facts.context_seconds is not None:
-        limit = f"context of the language model, {facts.context_tokens:,} tokens"
-        rows.append([limit, duration(max(0.0, facts.context_seconds))])
+    if costs.context_tokens is not None and costs.context_seconds is not None:
+        limit = f"context of the language model, {costs.context_tokens:,} tokens"
+        rows.append([limit, duration(max(0.0, costs.context_seconds))])
     weights = sum(path.stat().st_size for path in weight_files(folder))
     if not weights or dtype is None:
         return rows
-    cache = quantity(facts.cache_bytes_per_second, "B")
+    cache = quantity(costs.cache_bytes_per_second, "B")
     for size in DEVICE_GIGABYTES:
         free = size * 10**9 - weights
-        seconds = facts.seconds_in_memory(free)
+        seconds = costs.seconds_in_memory(free)
         if free <= 0:
             rows.append([f"{size} GB of memory", f"none: the weights alone take {quantity(weights, 'B')}"])
         elif seconds is not None:
@@ -127,7 +128,7 @@ def longest_audio(folder: Path, dtype: str | None, facts: "FastSLMFacts") -> lis
 
 
 def other_options(config: "FastSLMConfig") -> list[list[str]]:
-    """The options that are not as in the published model: name, value here, published value."""
+    """The options that differ from the published model: name, value here, published value."""
     from ..configuration.configuration_fastslm import FastSLMConfig, HFQFormerConfig
 
     pairs = [
@@ -155,12 +156,12 @@ def _option_words(value: Any) -> str:
 
 def _limits(run: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
     untrained = (
-        "No training is recorded in this folder. Unless its HFQ-Former was converted from a trained checkpoint, it is "
-        "as it was initialised, and what the model says has nothing to do with the audio."
+        "No training is recorded in this folder. Unless its HFQ-Former comes from a trained checkpoint, it is "
+        "untrained, and what the model says has nothing to do with the audio."
     )
     return [
         *([] if run.get("training") else [untrained]),
         error_limit(evaluation),
-        "Like any language model it can write what nobody said, above all on silence, music and noise.",
-        "It inherits the languages, the blind spots and the biases of its speech encoder and of its language model.",
+        "Like any language model, it can make things up, especially on silence, music and noise.",
+        "It inherits the languages, blind spots and biases of its speech encoder and its language model.",
     ]

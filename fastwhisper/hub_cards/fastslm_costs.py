@@ -1,4 +1,4 @@
-"""Facts of a FastSLM for its model card: token rate, sizes, counted FLOPs, longest audio. No weights are needed."""
+"""What a FastSLM costs: token rate, parameters, counted FLOPs, cache. No weights are needed."""
 
 import copy
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ PROMPT_TOKENS = 32
 
 
 @dataclass(frozen=True)
-class FastSLMFacts:
-    """What a card says of a FastSLM.
+class FastSLMCosts:
+    """What a FastSLM costs, as its card says it.
 
     Args:
         tokens_per_window (`int`): speech tokens of a whole window, at the rate that the configuration chooses.
@@ -51,7 +51,7 @@ class FastSLMFacts:
         return max(0, free_bytes) / self.cache_bytes_per_second if self.cache_bytes_per_second else None
 
 
-def fastslm_facts(config: FastSLMConfig, dtype: torch.dtype) -> FastSLMFacts:
+def count_costs(config: FastSLMConfig, dtype: torch.dtype) -> FastSLMCosts:
     """Count on a model without weights.
 
     Args:
@@ -69,7 +69,7 @@ def fastslm_facts(config: FastSLMConfig, dtype: torch.dtype) -> FastSLMFacts:
     model.float().eval()  # The parts' configurations may name other types than the model's.
     per_window = _count_window(model.model, tokens_per_window)
     prefill, cache_numbers = _count_prefill(model.model, max(1, round(60 * rate)))
-    return FastSLMFacts(
+    return FastSLMCosts(
         tokens_per_window=tokens_per_window,
         tokens_per_second=rate,
         parameters=_parameters(model),
@@ -121,4 +121,4 @@ def _count_prefill(model: FastSLMModel, speech_tokens: int) -> tuple[int, float]
     return counter.get_total_flops(), sum(kept.numel() for kept in states) / speech_tokens
 
 
-__all__ = ["FastSLMFacts", "fastslm_facts"]
+__all__ = ["FastSLMCosts", "count_costs"]

@@ -1,4 +1,4 @@
-"""The card of a FastWhisper: a student of a Whisper, by the layers that it kept."""
+"""The card of a FastWhisper: which layers of which Whisper it keeps, and how it was trained."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,26 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from .card_metadata import MEASURED_TASK, all_tags, shared_metadata
-from .card_tables import ASKD_NAMES, error_limit, hub_link, named, recorded, teacher_model
+from .card_tables import error_limit, hub_link, named, recorded
 from .folder_records import count_parameters, hub_name
+from .measured_models import teacher_model
+
+ASKD_SETTINGS = {
+    "teacher_weight": "weight of the teacher at the start, λ₀",
+    "teacher_decay_end": "share of training at which it reaches 0, ρ",
+    "schedule": "schedule of the teacher's weight",
+    "mode": "self-distillation after the teacher (sequential) or beside it (joint)",
+    "self_weight": "weight of the self-teacher at the end, α_T",
+    "self_teacher": "self-teacher",
+    "ema_decay": "decay a step of the moving average",
+    "temperature": "temperature, τ",
+    "token_gate": "teacher's term only on tokens where the teacher is better",
+    "freeze_encoder": "encoder frozen",
+}
 
 
 def fastwhisper_metadata(name: str, config: dict[str, Any], run: dict, evaluation: dict) -> ModelCardData:
-    """The metadata of the card of a FastWhisper."""
+    """The metadata of a FastWhisper's card."""
     teacher = hub_name(teacher_name(config, run))
     shared = shared_metadata(name, run, evaluation)
     return ModelCardData(
@@ -19,21 +33,15 @@ def fastwhisper_metadata(name: str, config: dict[str, Any], run: dict, evaluatio
         pipeline_tag=MEASURED_TASK,
         base_model=teacher,
         base_model_relation="finetune" if teacher else None,
-        tags=all_tags(["whisper", "fastwhisper", "distillation"], run),
+        tags=all_tags(["whisper", "fastwhisper", *(["distillation"] if is_student(config, run) else [])], run),
     )
 
 
-def fastwhisper_card_facts(
-    folder: Path, name: str, config: dict[str, Any], run: dict, evaluation: dict
-) -> dict[str, Any]:
-    """All that the template of FastWhisper needs, by the names that it uses."""
-    teacher = {
-        "name": teacher_name(config, run),
-        "decoder_layers": config.get("teacher_decoder_layers"),
-        "encoder_layers": config.get("teacher_encoder_layers"),
-        "parameters": run.get("teacher", {}).get("parameters") or teacher_model(evaluation).get("parameters"),
-    }
-    teacher["link"] = hub_link(teacher["name"]) if teacher["name"] else None
+def fastwhisper_values(folder: Path, name: str, config: dict[str, Any], run: dict, evaluation: dict) -> dict[str, Any]:
+    """The variables of the FastWhisper template."""
+    askd = run.get("askd", {})
+    teacher = teacher_name(config, run)
+    parameters = run.get("teacher", {}).get("parameters") or teacher_model(evaluation).get("parameters")
     return {
         "name": name,
         "student": {
@@ -41,55 +49,69 @@ def fastwhisper_card_facts(
             "encoder_layers": config["encoder_layers"],
             "parameters": count_parameters(folder),
         },
-        "teacher": teacher,
+        "teacher": {
+            "words": teacher and (hub_link(teacher) if hub_name(teacher) else f"`{teacher}`"),
+            "decoder_layers": config.get("teacher_decoder_layers"),
+            "encoder_layers": config.get("teacher_encoder_layers"),
+            "parameters": parameters,
+        },
         "layers": kept_layers(config),
-        "askd": named(_used_settings(run.get("askd", {})), ASKD_NAMES),
+        "askd": named(_used_settings(askd), ASKD_SETTINGS),
+        # The trainer also trains on the gold text alone.
+        "distilled": bool(askd.get("teacher_weight") or askd.get("self_weight")),
         "window": window_seconds(config),
-        "limits": [*run.get("limits", []), *_limits(config, evaluation)],
-        "license": _license_words(teacher["name"], run),
+        "limits": [*run.get("limits", []), *_limits(config, run, evaluation)],
+        "license": _license_words(teacher, run),
         **recorded(folder, run, evaluation),
     }
 
 
 def window_seconds(config: dict[str, Any]) -> int | float:
-    """Seconds of audio that the encoder takes at once: two frames of 10 ms a position."""
+    """Seconds of audio that the encoder takes at once: each position stands for two frames of 10 ms."""
     seconds = config["max_source_positions"] / 50
     return int(seconds) if seconds.is_integer() else seconds
 
 
 def teacher_name(config: dict[str, Any], run: dict[str, Any]) -> str | None:
+    """The teacher's name as the student, or else its training, recorded it."""
     return config.get("teacher") or run.get("teacher", {}).get("name")
 
 
+def is_student(config: dict[str, Any], run: dict[str, Any]) -> bool:
+    """Whether the folder's records name a teacher; without one it is a Whisper like any other."""
+    return teacher_name(config, run) is not None or config.get("teacher_decoder_layers") is not None
+
+
 def kept_layers(config: dict[str, Any]) -> list[str]:
-    """Which layers of the teacher the student was built from."""
+    """Which layers of the teacher the student was built from, a line for each part."""
     lines = []
     for part in ("decoder", "encoder"):
         kept, available = config.get(f"{part}_layer_map"), config.get(f"teacher_{part}_layers")
         if kept and available:
             layers = ", ".join(str(layer) for layer in kept)
             some = f"layers {layers} of the teacher's {available} (counted from 0)"
-            every = f"all {available} layers of the teacher's"
+            every = f"all layers of the teacher ({available})"
             lines.append(f"{part.capitalize()}: {every if len(kept) == available else some}")
     return lines
 
 
 def _used_settings(askd: dict[str, Any]) -> dict[str, Any]:
-    """The settings that had a part in the run: no decay of an average that was not kept."""
+    """The settings that mattered in the run: no decay of an average that was not kept."""
     return {name: value for name, value in askd.items() if name != "ema_decay" or askd.get("self_teacher") == "ema"}
 
 
-def _limits(config: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
+def _limits(config: dict[str, Any], run: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
     window = window_seconds(config)
     short = (
-        f"Its window is {window} seconds of audio, not 30: engines that take 30 for granted do not run it, and beyond "
-        "the first window the segment times of transformers' pipeline are wrong; its word times are right."
+        f"Its window is {window} seconds of audio, not 30: engines that expect 30 do not run it, and after the first "
+        "window the segment times of transformers' pipeline are wrong (its word times are right)."
     )
+    inherited = "It inherits the languages, blind spots and biases of the teacher whose layers it was built from."
     return [
         error_limit(evaluation),
         *([short] if window != 30 else []),
-        "Like any Whisper it can write words that nobody said, above all on silence, music and noise.",
-        "It inherits the languages, the blind spots and the biases of the teacher whose layers it was built from.",
+        "Like any Whisper, it can write words that nobody said, especially on silence, music and noise.",
+        *([inherited] if is_student(config, run) else []),
     ]
 
 

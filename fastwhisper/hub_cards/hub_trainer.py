@@ -15,18 +15,17 @@ from transformers.utils import PushInProgress
 
 from ..errors import InputError
 from .card import write_card
-from .folder_records import RUN_FILE, read_run, write_facts
+from .folder_records import RUN_FILE, read_run, write_record
 from .push import hub_errors, stage, upload_staged
 
 logger = logging.getLogger(__name__)
 
 
 class HubTrainerMixin(Trainer):
-    r"""Makes a Trainer's pushes complete and private; stands before the Trainer among the bases.
+    r"""Makes a Trainer's pushes complete and keeps private things out of them; name it before the Trainer's class.
 
-    `Trainer` uploads its output folder as it is, `training_args.bin` and absolute paths included. Here each push
-    uploads what [`stage`] lets through: weights, code, processor files and the card of this package. Optimiser states
-    are never uploaded.
+    `Trainer` uploads its output folder as it is, with `training_args.bin` and absolute paths. Here each push uploads
+    what [`stage`] gathers: weights, code, processor files and this package's card, never an optimiser's state.
 
     Raises:
         InputError: for a `hub_strategy` that uploads optimiser states.
@@ -37,7 +36,7 @@ class HubTrainerMixin(Trainer):
     push_in_progress: Any
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Create the repository where it does not exist.
+        """Create the repository if it does not exist.
 
         Raises:
             InputError: for a `hub_strategy` that uploads optimiser states.
@@ -74,7 +73,7 @@ class HubTrainerMixin(Trainer):
             token (`str`, *optional*): By default that of `args`, of `hf auth login` or of the variable HF_TOKEN.
             revision (`str`, *optional*): Branch; by default that of `args`.
             private (`bool`, *optional*): Whether a repository that is created is private.
-            card (*optional*): Further facts of the card, as for `create_model_card`.
+            card (*optional*): What else the card should say, as for `create_model_card`.
 
         Returns:
             The commit, or its future with `blocking=False`; `None` on other processes than the first.
@@ -107,25 +106,27 @@ class HubTrainerMixin(Trainer):
         dataset: str | list[str] | None = None,
         dataset_args: str | list[str] | None = None,
     ) -> None:
-        """Write this package's card into the output folder; a card by hand, and an adapter's, are left alone.
+        """Write this package's card into the output folder; one written by hand, or an adapter's, is left alone.
 
         Args:
             language, license, tags, dataset_tags (*optional*): As for `Trainer.create_model_card`; recorded.
             model_name (`str`, *optional*): By default the name of the repository.
-            finetuned_from, tasks, dataset, dataset_args: Not read; the folder and its measurements say it.
+            finetuned_from, tasks, dataset, dataset_args: Ignored; the folder and its measurements say it.
         """
         folder = Path(str(self.args.output_dir))
         if not self.is_world_process_zero() or not (folder / "config.json").is_file():
             return
         given = {"language": language, "license": license, "tags": _listed(tags), "datasets": _listed(dataset_tags)}
-        write_facts(folder / RUN_FILE, {**read_run(folder), **{name: fact for name, fact in given.items() if fact}})
+        write_record(
+            folder / RUN_FILE, {**read_run(folder), **{name: value for name, value in given.items() if value}}
+        )
         try:
             write_card(folder, name=model_name or self.hub_model_id)
         except InputError as error:
-            logger.warning("the card is left as it is: %s", error)
+            logger.warning("no new model card: %s", error)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Upload a checkpoint while the training goes on; its failure is logged and stops nothing."""
+        """Upload a checkpoint while training goes on; a failure is logged and stops nothing."""
         if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
         under_way = self.push_in_progress is not None and not self.push_in_progress.is_done()
@@ -136,7 +137,7 @@ class HubTrainerMixin(Trainer):
         try:
             push = self._start_push(Path(checkpoint_folder), f"Training in progress, step {step}")
         except InputError as error:
-            # Training time is worth more than a push, which can be done later.
+            # No reason to end a training: the push can be done later.
             logger.warning("no push of step %d: %s", step, error)
             return
         push.add_done_callback(lambda done: _log_failure(done, step))
@@ -150,23 +151,23 @@ class HubTrainerMixin(Trainer):
     ) -> Future:
         """Stage a folder now and upload it in a thread of its own.
 
-        The weights are hard links: a checkpoint may be rotated away before its upload is done.
+        The weights are staged as hard links, since a checkpoint may be deleted before its upload is done.
         """
         token, revision = token or self.args.hub_token, revision or self.args.hub_revision
         Path(str(self.args.output_dir)).mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".push-", dir=self.args.output_dir))
+        place = Path(tempfile.mkdtemp(prefix=".push-", dir=self.args.output_dir))
+        try:
+            staging = stage(folder, place, self.hub_model_id, link=_hard_link)
+        except BaseException:
+            shutil.rmtree(place)
+            raise
 
         def upload() -> CommitInfo:
             try:
                 return upload_staged(staging, self.hub_model_id, commit_message, revision, token)
             finally:
-                shutil.rmtree(staging)
+                shutil.rmtree(place)
 
-        try:
-            stage(folder, staging, self.hub_model_id, link=_hard_link)
-        except BaseException:
-            shutil.rmtree(staging)
-            raise
         return HfApi().run_as_future(upload)
 
 

@@ -1,4 +1,4 @@
-"""Uploads a saved folder to the Hub: complete, in one commit, and without anything private in it."""
+"""Uploads a saved folder to the Hub: complete, in one commit, and with nothing private in it."""
 
 import mmap
 import os
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..evaluation.saved_weights import weight_files
 from .card import START, write_card
 from .export import complete_hub_folder
-from .folder_records import read_config, weight_files
+from .folder_records import HUB_NAME, read_config
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -31,7 +32,7 @@ LOCAL_PATHS = rb"/home/[\w.-]+/|/Users/[\w.-]+/|/root/[\w.-]+|/tmp/[\w.-]+|/var/
 
 
 class PushError(InputError):
-    """The Hub could not take the folder; the message says what to do."""
+    """The Hub did not take the folder; the message says what to do."""
 
 
 def upload_folder_to_hub(
@@ -43,18 +44,18 @@ def upload_folder_to_hub(
     commit_message: str = "Upload with fastwhisper",
     token: str | None = None,
 ) -> str:
-    """Upload a saved folder to a model repository of the Hub in one commit; nothing in the folder changes.
+    """Upload a saved folder to a model repository on the Hub in one commit; nothing in the folder changes.
 
-    What the folder lacks (code, processor files, a card) is added in the upload, and the card that this package wrote
-    names the repository. Checkpoints, optimiser states, `training_args.bin` and whatever is no part of a model stay
-    here. A second call uploads only what has changed.
+    The upload adds what the folder lacks (code, processor files, a card), and a card written by this package names the
+    repository. Checkpoints, optimiser states, `training_args.bin` and everything else that is not part of the model
+    stay on this machine. A second call uploads only what has changed.
 
     Args:
         folder (`str` or `os.PathLike`): Holds a saved model and its processor.
-        repo_id (`str`): `owner/name`; it is created where it does not exist.
+        repo_id (`str`): `owner/name`; created if it does not exist.
         private (`bool`, *optional*): Whether a repository that is created is private.
-        revision (`str`, *optional*): Branch; it is created where it does not exist.
-        create_pr (`bool`, *optional*, defaults to `False`): Open a pull request instead of a commit to the branch.
+        revision (`str`, *optional*): Branch; created if it does not exist.
+        create_pr (`bool`, *optional*, defaults to `False`): Open a pull request instead of committing to the branch.
         commit_message (`str`, *optional*): First line of the commit.
         token (`str`, *optional*): By default that of `hf auth login` or of the variable HF_TOKEN.
 
@@ -62,19 +63,21 @@ def upload_folder_to_hub(
         Address of the commit or of the pull request.
 
     Raises:
-        InputError: where the folder is no saved model, and where a file holds a secret or a path of this machine.
-        PushError: where the Hub refuses or cannot be reached.
+        InputError: where the folder holds no model, and where a file holds a secret or a path of this machine.
+        PushError: where the Hub refuses or cannot be reached, and for a name that no repository can have.
     """
     from huggingface_hub import HfApi
 
+    if not HUB_NAME.fullmatch(repo_id):
+        raise PushError(_wrong_name(repo_id))
     api = HfApi(token=token)
-    with tempfile.TemporaryDirectory(prefix="fastwhisper-push-") as staging:
-        stage(Path(folder), Path(staging), repo_id)
+    with tempfile.TemporaryDirectory(prefix="fastwhisper-push-") as temporary:
+        staging = stage(Path(folder), Path(temporary), repo_id)
         with hub_errors(repo_id):
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision and not create_pr:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
-        commit = upload_staged(Path(staging), repo_id, commit_message, revision, token, create_pr)
+        commit = upload_staged(staging, repo_id, commit_message, revision, token, create_pr)
     return commit.pr_url or commit.commit_url
 
 
@@ -86,7 +89,7 @@ def upload_staged(
     token: str | None = None,
     create_pr: bool = False,
 ) -> "CommitInfo":
-    """Upload what [`stage`] filled, in one commit to a repository that exists.
+    """Upload what [`stage`] gathered, in one commit to a repository that exists.
 
     Raises:
         PushError: where the Hub refuses or cannot be reached.
@@ -105,7 +108,7 @@ def upload_staged(
 
 @contextmanager
 def hub_errors(repo_id: str) -> Iterator[None]:
-    """Give what goes wrong at the Hub as a [`PushError`] that says what to do."""
+    """Turn the errors of the Hub into a [`PushError`] that says what to do."""
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
 
@@ -116,7 +119,9 @@ def hub_errors(repo_id: str) -> Iterator[None]:
     except LocalTokenNotFoundError as error:
         raise PushError(_refusal(401, repo_id)) from error
     except HFValidationError as error:
-        raise PushError(f"{repo_id!r} is no name of a repository: give OWNER/NAME") from error
+        raise PushError(_wrong_name(repo_id)) from error
+    except ValueError as error:  # metadata in README.md that the Hub refuses, an answer that is not JSON
+        raise PushError(f"the Hub did not take {repo_id}: {error}") from error
     except (HTTPError, ConnectionError) as error:
         raise PushError(
             f"the connection to {constants.ENDPOINT} failed ({error or type(error).__name__}); the folder is as it "
@@ -124,23 +129,28 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         ) from error
 
 
-def stage(folder: Path, staging: Path, repo_id: str, link: Callable[[Path, Path], object] = os.symlink) -> None:
-    """Fill an empty folder with all that is uploaded, weights as links, and check it for secrets and local paths.
+def stage(folder: Path, place: Path, repo_id: str, link: Callable[[Path, Path], object] = os.symlink) -> Path:
+    """Gather all that is uploaded in a new folder, weights as links, and search it for secrets and local paths.
 
     Args:
         folder (`Path`): Holds a saved model, or the adapter that PEFT saved.
-        staging (`Path`): The empty folder.
-        repo_id (`str`): The repository, whose name the card has.
+        place (`Path`): Where the new folder is made. It has the name of the old one, which an evaluation may go by.
+        repo_id (`str`): The repository, which the card names.
         link (`Callable`, *optional*): Makes the second path stand for the first, that of a file of weights.
 
+    Returns:
+        The new folder.
+
     Raises:
-        InputError: where the folder is no saved model, or a file holds a secret or a path of this machine.
+        InputError: where the folder holds no model, or a file holds a secret or a path of this machine.
     """
     is_adapter = (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
     if not is_adapter:
         read_config(folder)
     if not weight_files(folder):
         raise InputError(f"{folder} has no safetensors weights: save a model into it with save_pretrained first")
+    staging = place / folder.resolve().name
+    staging.mkdir()
     for path in uploaded_files(folder):
         target = staging / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -151,15 +161,16 @@ def stage(folder: Path, staging: Path, repo_id: str, link: Callable[[Path, Path]
     if not is_adapter:
         complete_hub_folder(staging)
         card = staging / "README.md"
-        if not card.exists() or START in card.read_text(encoding="utf-8"):
+        if not card.exists() or START.encode() in card.read_bytes():
             write_card(staging, repo_id)
     for path in sorted(staging.rglob("*")):
         if path.is_file():
             check_private(path, folder)
+    return staging
 
 
 def uploaded_files(folder: Path) -> Iterator[Path]:
-    """The files of a folder that belong to a model: no state of a training, no hidden file but `.eval_results`."""
+    """The files of a folder that belong to a model: no state of a training, nothing hidden except `.eval_results`."""
     weights = set(weight_files(folder))
     for path in sorted(folder.iterdir()):
         if path.suffix == ".safetensors":
@@ -176,10 +187,10 @@ def check_private(path: Path, folder: Path) -> None:
 
     Args:
         path (`Path`): The file to be uploaded.
-        folder (`Path`): The folder that it came from, whose own place on this machine is private too.
+        folder (`Path`): The folder that it came from, whose own path is private, too.
 
     Raises:
-        InputError: where one is found; names the file and what it is, and not the secret.
+        InputError: where one is found; names the file and the kind of secret, never the secret.
     """
     if path.stat().st_size == 0:
         return
@@ -193,15 +204,17 @@ def check_private(path: Path, folder: Path) -> None:
                 raise InputError(f"{path.name}{line} holds {what}: nothing was uploaded; remove it and push again")
 
 
+def _wrong_name(repo_id: str) -> str:
+    return f"{repo_id!r} cannot be the name of a repository: give OWNER/NAME"
+
+
 def _refusal(status: int, repo_id: str) -> str:
     if status == 401:
-        return (
-            f"the Hub knows no valid token for {repo_id} (401): run `hf auth login` or set HF_TOKEN, with write access"
-        )
+        return f"no valid token for {repo_id} (401): run `hf auth login`, or set HF_TOKEN to a token with write access"
     if status == 403:
         return f"your token may not write to {repo_id} (403): use one with write access to its owner"
     if status == 404:
-        return f"the Hub has no {repo_id} that your token can see (404): check owner, name and revision"
+        return f"the Hub has no {repo_id}, or your token cannot see it (404): check owner, name and revision"
     if status >= 500:
         return f"the Hub failed ({status}); the folder is as it was: try again in a while"
     return f"the Hub refused the upload to {repo_id} ({status})"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configuration.configuration_fastwhisper import plain_whisper_settings
+from ..errors import InputError
 from ..files import write_whole
 
 PACKAGE = Path(__file__).parents[1]
@@ -76,16 +77,16 @@ def write_remote_code(folder: str | os.PathLike) -> list[Path]:
         The paths of the code files.
 
     Raises:
-        ValueError: for a `config.json` of no known family.
+        InputError: for a `config.json` of another family.
         NotFlattenableError: where a file of the family imports what cannot be shipped.
     """
     folder = Path(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     family = FAMILIES.get(config.get("model_type", ""))
     if family is None:
-        raise ValueError(
+        raise InputError(
             f"{folder / 'config.json'} has model_type {config.get('model_type')!r}; "
-            f"this package ships code for {', '.join(FAMILIES)}"
+            f"this package has code for {', '.join(FAMILIES)}"
         )
     sources = flattened_sources([PACKAGE / file for file in family.files])
     for name, source in sources.items():

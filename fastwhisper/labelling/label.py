@@ -28,6 +28,8 @@ def label(
     batch_size: int = 16,
     device: str | None = None,
     dtype: str | None = None,
+    on_bad_audio: str = "skip",
+    num_proc: int | None = None,
 ) -> LabelReport | None:
     r"""Transcribe a data set with a teacher, as training data for its student.
 
@@ -46,6 +48,7 @@ def label(
         batch_size (`int`, *optional*, defaults to 16): Clips that are decoded together.
         device (`str`, *optional*): By default that of this process.
         dtype (`str`, *optional*): As for [`load_checkpoint`].
+        on_bad_audio, num_proc (*optional*): As for [`label_dataset`].
 
     Returns:
         `LabelReport`, or `None` on every process but the first.
@@ -80,4 +83,5 @@ def label(
         "limit": limit,
         "dtype": dtype,
     }
-    return label_dataset(teacher, processor, rows, Path(output), LabelSettings(options, source), wer_filter)
+    settings = LabelSettings(options, source)
+    return label_dataset(teacher, processor, rows, Path(output), settings, wer_filter, on_bad_audio, num_proc)

@@ -2,10 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..data.row_checks import Drop
 from ..errors import InputError
 from ..files import write_whole
 
@@ -63,25 +65,32 @@ class LabelParts:
 
     def finished(self) -> set[int]:
         """Numbers of the batches that are done."""
-        return {batch for batch, _ in self._lines()}
+        return {line["batch"] for line in self._lines()}
 
-    def append(self, process: int, batch: int, rows: list[dict[str, Any]]) -> None:
-        """Keep a batch."""
-        line = json.dumps({"batch": batch, "rows": rows}, ensure_ascii=False)
+    def append(self, process: int, batch: int, rows: list[dict[str, Any]], drops: Mapping[int, Drop]) -> None:
+        """Keep a batch: its labelled rows, and those that were left out, by their index in the dataset."""
+        dropped = [{"row": index, **asdict(drop)} for index, drop in drops.items()]
+        line = json.dumps({"batch": batch, "rows": rows, "dropped": dropped}, ensure_ascii=False)
         with open(self._parts / f"process-{process:05d}.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """All rows in the order of the dataset."""
-        for _, rows in sorted(self._lines(), key=lambda line: line[0]):
-            yield from rows
+        """All labelled rows in the order of the dataset."""
+        for line in self._in_order():
+            yield from line["rows"]
+
+    def drops(self) -> dict[int, Drop]:
+        """The rows that were left out, by their index in the dataset."""
+        dropped = [row for line in self._in_order() for row in line["dropped"]]
+        return {row["row"]: Drop(row["reason"], row["detail"]) for row in dropped}
+
+    def _in_order(self) -> list[dict[str, Any]]:
+        return sorted(self._lines(), key=lambda line: line["batch"])
 
     def _files(self) -> list[Path]:
         return sorted(self._parts.glob("process-*.jsonl"))
 
-    def _lines(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    def _lines(self) -> Iterator[dict[str, Any]]:
         for part in self._files():
             with part.open(encoding="utf-8") as file:
-                for line in file:
-                    content = json.loads(line)
-                    yield content["batch"], content["rows"]
+                yield from map(json.loads, file)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -18,14 +19,17 @@ from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from ..data.audio import SAMPLING_RATE, audio_path, load_audio
-from ..data.filtering import drop_unusable_rows
-from ..data.label_encoding import TIMESTAMPED_COLUMNS, spaced
+from ..data.audio import audio_path, load_audio
+from ..data.filtering import check_on_bad_audio, log_drops, no_rows_left, usable_rows
+from ..data.label_encoding import TIMESTAMPED_COLUMNS, plain_text, spaced
 from ..data.loading import SpeechDataset
+from ..data.row_checks import Drop, RowCheck
+from ..data.timestamps import timestamp_token
 from ..errors import InputError
 from ..evaluation.metrics import word_error_rate
 from ..evaluation.normalizers import text_normalizer
 from ..files import write_whole
+from ..modeling.waveforms import SAMPLING_RATE
 from ..progress import progress_bar
 from ..transcription.decoding import GenerationOptions, check_prompt, generate_transcripts
 from ..transcription.transcripts import Transcript
@@ -43,11 +47,13 @@ class LabelReport:
         metadata (`Path`): the table, which `load_speech_dataset` reads by its folder.
         labelled (`int`): rows that the teacher transcribed.
         kept (`int`): rows in the table; the others disagreed with their reference.
+        dropped (`Counter[str]`): rows that could not be heard, by reason.
     """
 
     metadata: Path
     labelled: int
     kept: int
+    dropped: Counter[str]
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,16 @@ def label_dataset(
     output: Path,
     settings: LabelSettings,
     wer_filter: float | None = None,
+    on_bad_audio: str = "skip",
+    num_proc: int | None = None,
 ) -> LabelReport | None:
     r"""Transcribe every row, and write `metadata.jsonl` with `file_name`, `text`, `timestamped_text`, `reference` (the
-    row's former text), `duration` in seconds, `language` where it was heard, and the row's other columns.
+    row's former text without timestamps), `duration` in seconds, `language` as given or heard, and the row's other
+    columns.
 
     Run again after it was killed, it goes on; the table is the same as from one run. On several processes each batch
-    goes to one of them, and the first one writes the table.
+    goes to one of them, and the first one writes the table. Rows whose audio is empty or cannot be decoded are left
+    out; a warning names and counts them in the end.
 
     Args:
         model (`WhisperForConditionalGeneration`): the teacher, moved to the device of this process.
@@ -91,15 +101,21 @@ def label_dataset(
         settings (`LabelSettings`): what a resumed run must have in common.
         wer_filter (`float`, *optional*): drop rows whose label and reference, both normalised, disagree by more than
             this WER; rows without a reference are kept.
+        on_bad_audio (`str`, *optional*, defaults to `"skip"`): `"stop"` makes audio that is empty or cannot be decoded
+            an error: of a `Dataset` before anything is written, of a stream where it comes.
+        num_proc (`int`, *optional*): processes that look for it beforehand.
 
     Returns:
         `LabelReport`, or `None` on every process but the first.
 
     Raises:
-        InputError: for audio that cannot be read, for an output folder of something else, and where no rows are left.
+        InputError: for an output folder of something else, where no rows are left, and with `"stop"` for bad audio; it
+            names the row and the audio.
     """
     check_prompt(model.generation_config, settings.options.language, settings.options.task)
-    dataset = drop_unusable_rows(dataset, processor, training=False)
+    check_on_bad_audio(on_bad_audio)
+    if on_bad_audio == "stop" and isinstance(dataset, Dataset):
+        usable_rows(dataset, RowCheck(), on_bad_audio, num_proc)
     recorded = {**settings.source, **asdict(settings.options), "temperatures": list(settings.options.temperatures)}
     if isinstance(dataset, Dataset):
         recorded["rows"] = len(dataset)
@@ -109,7 +125,7 @@ def label_dataset(
     if state.is_main_process:
         parts.begin(recorded)
     state.wait_for_everyone()
-    _label_batches(model.to(state.device), processor, dataset, parts, settings.options, state)
+    _label_batches(model.to(state.device), processor, dataset, parts, settings.options, state, on_bad_audio)
     state.wait_for_everyone()
     return _merge(parts, processor, settings.options, wer_filter) if state.is_main_process else None
 
@@ -121,8 +137,10 @@ def _label_batches(
     parts: LabelParts,
     options: GenerationOptions,
     state: PartialState,
+    on_bad_audio: str,
 ) -> None:
-    """Transcribe the batches of this process that are not done."""
+    """Transcribe the batches of this process that are not done. A batch counts its rows with bad audio too: which rows
+    are in it depends on nothing that may change from one run to the next."""
     finished = parts.finished()
 
     def mine(batch: int) -> bool:
@@ -134,18 +152,13 @@ def _label_batches(
     with progress_bar(state.is_main_process) as bar:
         task = bar.add_task("labelling batches", total=total)
         for batch, rows in _batches(dataset, options.batch_size, mine):
-            first = batch * options.batch_size
-            clips = [_load_row(row, first + offset) for offset, row in enumerate(rows)]
-            transcripts = generate_transcripts(model, processor, clips, options)
-            files = [
-                _audio_file(row, clip, parts.folder, first + offset)
-                for offset, (row, clip) in enumerate(zip(rows, clips, strict=True))
-            ]
-            labelled = [
-                _labelled_row(row, file, transcript, options)
-                for row, file, transcript in zip(rows, files, transcripts, strict=True)
-            ]
-            parts.append(state.process_index, batch, labelled)
+            clips, drops = _load_rows(rows, batch * options.batch_size, on_bad_audio)
+            transcripts = generate_transcripts(model, processor, list(clips.values()), options) if clips else []
+            labelled = []
+            for (index, clip), transcript in zip(clips.items(), transcripts, strict=True):
+                row = rows[index - batch * options.batch_size]
+                labelled.append(_labelled_row(row, _audio_file(row, clip, parts.folder, index), transcript, options))
+            parts.append(state.process_index, batch, labelled, drops)
             bar.advance(task)
 
 
@@ -166,11 +179,20 @@ def _batches(
         batch += 1
 
 
-def _load_row(row: Mapping[str, Any], index: int) -> np.ndarray:
-    try:
-        return load_audio(row["audio"])
-    except InputError as error:
-        raise InputError(f"row {index}: {error}") from error
+def _load_rows(
+    rows: list[dict[str, Any]], first: int, on_bad_audio: str
+) -> tuple[dict[int, np.ndarray], dict[int, Drop]]:
+    """The clips of the rows, and why the others have none, by their index in the dataset."""
+    clips, drops, check = {}, {}, RowCheck()
+    for index, row in enumerate(rows, first):
+        drop = check(row)
+        if drop is None:
+            clips[index] = load_audio(row["audio"])
+        elif on_bad_audio == "stop":
+            raise InputError(f"row {index}: {drop.detail}")
+        else:
+            drops[index] = drop
+    return clips, drops
 
 
 def _audio_file(row: Mapping[str, Any], clip: np.ndarray, folder: Path, index: int) -> str:
@@ -192,9 +214,10 @@ def _labelled_row(
     labelled: dict[str, Any] = {"file_name": file, "text": transcript.text}
     if options.timestamps:
         labelled["timestamped_text"] = timestamped(transcript)
-    labelled["reference"] = row.get("text")
+    reference = row.get("text")
+    labelled["reference"] = plain_text(reference, transcript.language) if isinstance(reference, str) else None
     labelled["duration"] = round(transcript.duration, 3)
-    if options.language is None and transcript.language is not None:
+    if transcript.language is not None:
         labelled["language"] = transcript.language
     others = row.keys() - labelled.keys() - {"audio", *TIMESTAMPED_COLUMNS}
     return {**labelled, **{name: row[name] for name in row if name in others and _is_plain(row[name])}}
@@ -203,13 +226,9 @@ def _labelled_row(
 def timestamped(transcript: Transcript) -> str:
     """The segments with Whisper's timestamp tokens, such as `<|0.00|> Hello.<|1.20|>`."""
     return "".join(
-        f"{_stamp(segment.start)}{spaced(segment.text, transcript.language)}{_stamp(segment.end)}"
+        f"{timestamp_token(segment.start)}{spaced(segment.text, transcript.language)}{timestamp_token(segment.end)}"
         for segment in transcript.segments
     )
-
-
-def _stamp(seconds: float) -> str:
-    return f"<|{round(seconds / 0.02) * 0.02:.2f}|>"
 
 
 def _is_plain(value: Any) -> bool:
@@ -234,14 +253,15 @@ def _merge(
         normalize = normalizer(options.language or row.get("language"))
         return word_error_rate([normalize(row["reference"])], [normalize(row["text"])]) <= wer_filter
 
-    rows = list(parts.rows())
+    rows, drops = list(parts.rows()), parts.drops()
     kept = [row for row in rows if agrees(row)]
     if not rows:
-        raise InputError("the dataset has no rows")
+        raise no_rows_left(drops) if drops else InputError("the dataset has no rows")
+    log_drops(drops, len(rows) + len(drops))
     if not kept:
         raise InputError(
             f"no rows left: all {len(rows)} labels disagree with their reference by over {wer_filter:.0%}"
         )
     metadata = parts.folder / METADATA_NAME
     write_whole(metadata, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
-    return LabelReport(metadata, len(rows), len(kept))
+    return LabelReport(metadata, len(rows), len(kept), Counter(drop.reason for drop in drops.values()))

@@ -12,7 +12,6 @@ require_version("transformers>=5.20")
 
 import numpy as np
 import torch
-from tokenizers import AddedToken
 from transformers import (
     BatchFeature,
     FeatureExtractionMixin,
@@ -29,11 +28,10 @@ from transformers.processing_utils import AudioKwargs, ProcessingKwargs
 
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, tokens_in_window
 from .chat_templates_fastslm import CHATML_TEMPLATE, FLATTEN_TEMPLATE
+from .speech_tokens import AUDIO_TOKENS, TASK_TOKENS, add_speech_tokens
+from .waveforms import SAMPLING_RATE, mono_samples
 from .window_clock import clock
 
-AUDIO_TOKENS = ("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")
-TASK_TOKENS = ("<|ASR|>", "<|AST|>", "<|SSUM|>", "<|SQQA|>")
-LANGUAGE_TOKENS = ("<|EN|>", "<|KO|>")
 TRANSCRIPTION_PROMPT = "Transcribe the audio clip into text."
 FEATURE_WINDOWS_AT_ONCE = 16
 
@@ -53,7 +51,7 @@ class FastSLMProcessorKwargs(ProcessingKwargs, total=False):
     # Before transformers 5.23 the defaults are looked for here alone, from then on also here.
     _defaults = {  # type: ignore[misc]
         "text_kwargs": {"padding": True, "padding_side": "left", "return_tensors": "pt"},
-        "audio_kwargs": {"sampling_rate": 16_000, "return_tensors": "pt"},
+        "audio_kwargs": {"sampling_rate": SAMPLING_RATE, "return_tensors": "pt"},
     }
 
 
@@ -62,7 +60,7 @@ class FastSLMProcessor(ProcessorMixin):
 
     Args:
         feature_extractor (`WhisperFeatureExtractor`): Of the speech encoder; its window is the encoder's.
-        tokenizer (`PreTrainedTokenizerBase`): Of the language model, with the audio tokens (see `from_parts`).
+        tokenizer (`PreTrainedTokenizerBase`): Of the language model, with the tokens of `add_speech_tokens`.
         chat_template (`str`, *optional*): A Jinja template for chats whose contents may have `audio` parts.
         audio_token (`str`, *optional*, defaults to `"<|AUDIO|>"`): The placeholder of one audio in a text.
         max_source_positions (`int`, *optional*, defaults to 1500): Encoder frames of a window.
@@ -100,7 +98,7 @@ class FastSLMProcessor(ProcessorMixin):
                 f"the feature extractor's window has {feature_extractor.nb_max_frames} frames, the encoder's {frames}"
             )
         if audio_token not in tokenizer.get_vocab():
-            raise ValueError(f"the tokenizer has no token {audio_token!r}; FastSLMProcessor.from_parts adds it")
+            raise ValueError(f"the tokenizer has no token {audio_token!r}; add_speech_tokens(tokenizer) adds it")
         self.audio_token = audio_token
         self.audio_token_id = tokenizer.convert_tokens_to_ids(audio_token)
         self.max_source_positions = max_source_positions
@@ -122,23 +120,15 @@ class FastSLMProcessor(ProcessorMixin):
         config: PreTrainedConfig | None = None,
         **settings: Any,
     ) -> "FastSLMProcessor":
-        r"""Build for any language model's tokenizer: the special tokens are added to it, its chat format is kept.
+        r"""Build for any language model's tokenizer; its chat format is kept, and ChatML is used where it has none.
 
         Args:
             feature_extractor (`WhisperFeatureExtractor`): Of the speech encoder.
-            tokenizer (`PreTrainedTokenizerBase`): Changed in place. Without a chat template it gets ChatML, as Qwen.
+            tokenizer (`PreTrainedTokenizerBase`): Gets the tokens of `add_speech_tokens` that it lacks.
             config (`FastSLMConfig`, *optional*): Of the model; the published one by default.
             settings: Further arguments of the class.
         """
-        chatml = [] if tokenizer.chat_template else ["<|im_start|>", "<|im_end|>"]
-        known = tokenizer.get_vocab()
-        new = [t for t in (*AUDIO_TOKENS, *TASK_TOKENS, *LANGUAGE_TOKENS, *chatml) if t not in known]
-        tokenizer.add_tokens([AddedToken(t, special=True, normalized=False) for t in new], special_tokens=True)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token or "<|im_end|>"
-        if chatml:
-            # Trainer copies the tokenizer's end into the model's generation config.
-            tokenizer.eos_token = "<|im_end|>"
+        add_speech_tokens(tokenizer)
         if config is not None:
             adapter = config.qformer_config
             settings = {
@@ -327,6 +317,8 @@ class FastSLMProcessor(ProcessorMixin):
                 "or give the path of its file"
             )
         clips = [mono_samples(clip) for clip in audio]
+        if not all(map(len, clips)):
+            raise ValueError("the audio is empty: it has no samples")
         features, mask = self.window_features([window for clip in clips for window in self.cut_windows(clip)])
         counts = [self.window_token_counts(len(clip), rate) for clip in clips]
         texts = [self.audio_text(windows, kwargs.get("window_times")) for windows in counts]
@@ -369,29 +361,6 @@ class FastSLMProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "input_features", "input_features_mask"]
-
-
-def mono_samples(audio: Any) -> np.ndarray:
-    """Samples `(samples,)` in float32 of an array; channels, along the shorter axis, are averaged.
-
-    Raises:
-        ValueError: for audio that is empty, not finite, of another type or of more than two axes.
-    """
-    samples = audio.detach().cpu().numpy() if isinstance(audio, torch.Tensor) else np.asarray(audio)
-    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fi":
-        raise ValueError(
-            f"audio must be an array of samples or channels x samples, of floats or signed integers; got "
-            f"{samples.ndim} axes of {samples.dtype}"
-        )
-    if samples.size == 0:
-        raise ValueError("the audio is empty: it has no samples")
-    if samples.dtype.kind == "i":
-        samples = samples / -float(np.iinfo(samples.dtype).min)
-    if samples.ndim == 2:
-        samples = samples.mean(axis=int(np.argmin(samples.shape)))
-    if not np.isfinite(samples).all():
-        raise ValueError("the audio has samples that are NaN or infinite")
-    return samples.astype(np.float32)
 
 
 def _for_each(value: Any, count: int, name: str) -> list:

@@ -11,7 +11,8 @@ from functools import cache
 
 import numpy as np
 
-SAMPLING_RATE = 16_000
+from ..data.timestamps import RESOLUTION, timestamp_token
+from ..modeling.waveforms import SAMPLING_RATE, mono_samples
 
 ACCENTS = ("en", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
 TRAINING_VARIANTS = [
@@ -144,7 +145,7 @@ class EspeakSynthesizer:
         status = self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _CHARS_UTF8, None, None)
         if status != 0 or not self._blocks:
             raise SpeechSynthesisError(f"eSpeak NG could not speak {text!r} with voice {name!r}")
-        samples = np.concatenate(self._blocks).astype(np.float32) / 32768.0
+        samples = mono_samples(np.concatenate(self._blocks))
         return trim_silence(soxr.resample(samples, self._sampling_rate, SAMPLING_RATE))
 
 
@@ -226,10 +227,10 @@ def compose_clip(
         position = end
         if end > limit:
             if start < limit:
-                stamped.append(_timestamp(start))
+                stamped.append(timestamp_token(start / SAMPLING_RATE))
             break
         texts.append(text)
-        stamped.append(f"{_timestamp(start)} {text}{_timestamp(end)}")
+        stamped.append(f"{timestamp_token(start / SAMPLING_RATE)} {text}{timestamp_token(end / SAMPLING_RATE)}")
         if not fill:
             pieces.append(np.zeros(min(limit - end, _whole_frames(rng.uniform(0.0, 0.4))), np.float32))
             break
@@ -239,9 +240,5 @@ def compose_clip(
 
 
 def _whole_frames(seconds: float) -> int:
-    """Samples of the nearest multiple of 0.02 s, the resolution of Whisper's timestamps."""
-    return round(seconds / 0.02) * round(0.02 * SAMPLING_RATE)
-
-
-def _timestamp(sample: int) -> str:
-    return f"<|{round(sample / SAMPLING_RATE / 0.02) * 0.02:.2f}|>"
+    """Samples of the nearest time that has a timestamp."""
+    return round(seconds / RESOLUTION) * round(RESOLUTION * SAMPLING_RATE)

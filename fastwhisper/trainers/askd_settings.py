@@ -9,7 +9,7 @@ SELF_TEACHERS = ("snapshot", "ema")
 
 
 @dataclass
-class ASKDOptions:
+class ASKDSettings:
     r"""Settings of adaptive self-knowledge distillation.
 
     With r = global_step / max_steps, tau the temperature and N the target tokens of the whole batch, the loss is

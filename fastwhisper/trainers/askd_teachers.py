@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate.utils import is_compiled_module
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -19,6 +20,11 @@ from .askd_loss import Predictions
 def whisper_of(model: nn.Module) -> WhisperForConditionalGeneration:
     """The Whisper itself, out of a PEFT model where it is in one."""
     return cast(WhisperForConditionalGeneration, model.get_base_model() if isinstance(model, PeftModel) else model)
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether a call of the model goes through torch.compile: `torch.compile(model)`, or `model.compile()`."""
+    return any(is_compiled_module(part) or part._compiled_call_impl is not None for part in (model, whisper_of(model)))
 
 
 def check_teacher(

@@ -11,18 +11,26 @@ from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
 from ..errors import InputError
 from ..hub_cards.hub_trainer import HubTrainerMixin
-from .askd_arguments import ASKDTrainingArguments
+from .askd_arguments import ASKDTrainingArguments, check_way_of_running
 from .askd_log import LossLog
 from .askd_loss import LossSums, LossWeights, askd_loss
 from .askd_schedule import gap_weight, self_weight_at, teacher_weight_at
-from .askd_teachers import SelfTeacher, check_teacher, encoder_is_frozen, predict, shares_encoder, whisper_of
+from .askd_teachers import (
+    SelfTeacher,
+    check_teacher,
+    encoder_is_frozen,
+    is_compiled,
+    predict,
+    shares_encoder,
+    whisper_of,
+)
 
 STATE_FILE = "askd_state.json"
 SELF_TEACHER_FILE = "self_teacher.safetensors"
 
 
 class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
-    r"""Trains a Whisper student with adaptive self-knowledge distillation; see [`ASKDOptions`] for the loss.
+    r"""Trains a Whisper student with adaptive self-knowledge distillation; see [`ASKDSettings`] for the loss.
 
     The loss is normalised by the target tokens of the whole batch: it is the same for 1 process x 8 samples,
     accumulation 8 x 1 and 2 processes x 4. Logged beside `loss`: `ce`, `teacher_kl`, `self_kl` (nats per target
@@ -41,7 +49,7 @@ class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
 
     Raises:
         InputError: for a teacher that does not fit the student, a missing teacher, a student whose output layer is
-            adapted by PEFT, label smoothing, or several GPUs in one process.
+            adapted by PEFT, label smoothing, several GPUs in one process, and what shards or compiles the models.
     """
 
     # `compute_loss` divides by the tokens of the whole accumulated batch itself.
@@ -62,7 +70,7 @@ class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
         **kwargs,
     ) -> None:
         if model is None or not isinstance(args, ASKDTrainingArguments):
-            raise ValueError("ASKDTrainer needs model= and args=ASKDTrainingArguments(...)")
+            raise InputError("ASKDTrainer needs model= and args=ASKDTrainingArguments(...)")
         _check_arguments(model, teacher_model, args)
         if args.freeze_encoder:
             whisper_of(model).freeze_encoder()
@@ -246,6 +254,10 @@ def _check_arguments(model: nn.Module, teacher_model: PreTrainedModel | None, ar
         raise InputError(f"teacher_weight={args.teacher_weight} needs a teacher_model; set it to 0 to go without")
     if args.label_smoothing_factor:
         raise InputError("label_smoothing_factor is not part of the ASKD loss: set it to 0")
+    check_way_of_running(args)
+    for name, checked in (("student", model), ("teacher", teacher_model)):
+        if checked is not None and is_compiled(checked):
+            raise InputError(f"ASKD is not tested with a compiled {name}: give the model as it was before compile()")
     if args.n_gpu > 1:
         raise InputError(f"{args.n_gpu} GPUs in one process: start with `accelerate launch`, one process a GPU")
     if not isinstance(whisper_of(model).get_output_embeddings(), nn.Linear):

@@ -13,10 +13,11 @@ from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
 
 from ..data.collator import SpeechCollator
 from ..data.filtering import drop_unusable_rows
+from ..data.languages import language_code
 from ..data.loading import DatasetSource, SpeechDataset, load_speech_dataset
 from ..errors import InputError
 from ..evaluation.training_metrics import training_metrics
-from ..hub_cards.callback import FastWhisperCardCallback
+from ..hub_cards.callback import ModelCardCallback
 from ..hub_cards.export import export_folder
 from ..hub_cards.push import upload_folder_to_hub
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
@@ -70,6 +71,8 @@ def distill(
     prompt_probability: float = 0.2,
     lora_rank: int = 0,
     teacher_dtype: str = "float32",
+    on_bad_audio: str = "skip",
+    num_proc: int | None = None,
 ) -> DistillReport:
     r"""Train a student with ASKD, and write it as a Hub-ready folder into `training_arguments.output_dir`.
 
@@ -94,6 +97,9 @@ def distill(
         lora_rank (`int`, *optional*, defaults to 0): Train LoRA adapters of this rank, merged in the end; 0 trains
             all weights.
         teacher_dtype (`str`, *optional*, defaults to `"float32"`): Precision that the teacher is held in.
+        on_bad_audio (`str`, *optional*, defaults to `"skip"`): `"stop"` makes audio that is empty or cannot be decoded
+            an error.
+        num_proc (`int`, *optional*): Processes that check the rows; by default this one does.
 
     Returns:
         `DistillReport`
@@ -101,6 +107,7 @@ def distill(
     Raises:
         InputError: for a model, data or a setting that cannot be used, before the first step.
     """
+    language = language_code(language)
     checkpoint = _checkpoint(training_arguments)
     _settle(training_arguments, streaming=streaming, measured=eval_dataset is not None or eval_split is not None)
     _check_layers(student, decoder_layers, encoder_layers)
@@ -132,8 +139,18 @@ def distill(
                 streaming=streaming,
                 limit=limit,
             )
-            _check_language(model, rows, language, source)
-            return drop_unusable_rows(rows, processor, model.config.max_target_positions, language=language, task=task)
+        _check_language(model, rows, language, source)
+        # Behind no barrier of the processes, whose patience ends before hours of audio are checked: they wait for each
+        # other at the cache.
+        return drop_unusable_rows(
+            rows,
+            processor,
+            model.config.max_target_positions,
+            language=language,
+            task=task,
+            on_bad_audio=on_bad_audio,
+            num_proc=num_proc,
+        )
 
     rows = load(dataset, dataset_config, split, limit, streaming)
     if isinstance(rows, IterableDataset):
@@ -144,7 +161,7 @@ def distill(
         eval_rows = load(eval_dataset, eval_dataset_config, eval_split, eval_limit, False)
     elif eval_split is not None:
         eval_rows = load(dataset, dataset_config, eval_split, eval_limit, False)
-    card = FastWhisperCardCallback(teacher_model, datasets=_names(dataset), language=language)
+    card = ModelCardCallback(teacher_model, datasets=_names(dataset), language=language)
     trainer = ASKDTrainer(
         model=_with_lora(model, lora_rank) if lora_rank else model,
         teacher_model=teacher_model,
@@ -159,6 +176,7 @@ def distill(
             prompt_probability=prompt_probability,
             max_target_positions=model.config.max_target_positions,
             seed=training_arguments.seed,
+            pad_token_id=model.config.pad_token_id,
         ),
         compute_metrics=training_metrics(processor, language) if eval_rows is not None else None,
         processing_class=processor,
@@ -270,7 +288,7 @@ def _names(dataset: DatasetSource) -> list[str]:
 
 
 def _write_student(
-    trainer: ASKDTrainer, processor: WhisperProcessor, card: FastWhisperCardCallback, folder: Path
+    trainer: ASKDTrainer, processor: WhisperProcessor, card: ModelCardCallback, folder: Path
 ) -> str | None:
     """Write the student with its card; where it is pushed, the address of the commit."""
     model = trainer.accelerator.unwrap_model(trainer.model)

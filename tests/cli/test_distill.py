@@ -17,7 +17,7 @@ from fastwhisper.synthetic_speech.demo_tokenizer import build_demo_tokenizer
 from ..fake_hub import Failure, running_hub
 from ..hub_folders import run_python
 from ..recordings import noise, save_checkpoint
-from ..sounds import write_nan, write_noise_bytes, write_speech_folder
+from ..sounds import write_nan, write_noise_bytes, write_one_sample, write_speech_folder, write_torn
 from ..tiny_models import tiny_whisper
 from ..whisper_assets import whisper_tokenizer
 from .conftest import SENTENCES
@@ -225,15 +225,40 @@ def test_bad_recipes_and_missing_flags_are_one_line(tmp_path, refused):
     assert not (tmp_path / "out").exists()
 
 
-def test_bad_audio_is_one_line(words, tmp_path, refused):
+def test_bad_audio_that_stops_is_one_line(words, tmp_path, refused):
     folder = write_speech_folder(tmp_path / "bad", [0.5, 0.5, 0.5])
+    stop = ("--dataset", folder, "--on_bad_audio", "stop")
     for write, said in ((write_nan, "has samples that are NaN"), (write_noise_bytes, "cannot be read")):
         write(folder / "1.wav")
-        line = refused("distill", *words, "--dataset", folder)
-        assert f"row 1: {folder.resolve() / '1.wav'} {said}" in line
+        assert f"row 1: {folder.resolve() / '1.wav'} {said}" in refused("distill", *words, *stop)
     (folder / "1.wav").unlink()
-    assert "there is no audio file 1.wav" in refused("distill", *words, "--dataset", folder)
+    assert f"row 1: there is no audio file {folder / '1.wav'}" in refused("distill", *words, *stop)
+    assert "on_bad_audio='no': it must be skip or stop" in refused("distill", *words, "--on_bad_audio", "no")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_data_set_may_hold(whisper_folder, tmp_path, caplog):
+    """A torn clip, a clip of one sample, languages of all kinds under a flag, times in the text, no pad token."""
+    folder = write_speech_folder(tmp_path / "speech", [0.5] * 5, SENTENCES[:5])
+    write_torn(folder / "1.wav")
+    write_one_sample(folder / "2.wav")
+    teacher = shutil.copytree(whisper_folder, tmp_path / "teacher")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (teacher / name).exists():
+            settings = json.loads((teacher / name).read_text())
+            (teacher / name).write_text(json.dumps({key: settings[key] for key in settings if key != "pad_token"}))
+    assert WhisperProcessor.from_pretrained(teacher).tokenizer.pad_token_id is None
+    table = [
+        {"file_name": f"{index}.wav", "text": f"<|0.00|> {text}<|0.50|>", "previous_text": "so", "language": language}
+        for index, (text, language) in enumerate(zip(SENTENCES, [1, "en-US", None, "klingon", "eng"], strict=False))
+    ]
+    (folder / "metadata.csv").unlink()
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    words = f"--teacher {teacher} --dataset {folder} --output_dir {tmp_path / 'out'} --eval_split train --max_steps 2"
+    words += " --language en-GB --prompt_probability 1 --timestamp_probability 0.5 --use_cpu --save_strategy no"
+    assert main(["distill", *words.split(), "--per_device_train_batch_size", "3"]) == 0
+    assert "2 of 5 rows dropped: 1 audio under 0.02 s, 1 bad audio" in caplog.text
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["language"] == "en"
 
 
 def test_a_teacher_of_another_vocabulary_is_one_line_of_the_program(words, tmp_path):

@@ -1,13 +1,15 @@
 """`fastwhisper evaluate` from checkpoints and a folder to a table and a report."""
 
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
 from fastwhisper import FastWhisperForConditionalGeneration, evaluate
 from fastwhisper.cli.main import main
 
-from ..recordings import real_speech, save_checkpoint, write_noise
+from ..recordings import save_checkpoint, write_noise
 from ..tiny_models import tiny_whisper
 
 TEXTS = ["turn on the lamp", "never mind", "yes please"]
@@ -59,6 +61,11 @@ def test_two_models_to_a_table_and_a_report(checkpoints, data, tmp_path, capsys)
         ("student", "student"),
         ("teacher", "teacher"),
     ]
+    weights = [hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest() for folder in checkpoints]
+    assert [(model["folder"], model["weights_sha256"]) for model in report["models"]] == [
+        ("student", weights[0]),
+        ("teacher", weights[1]),
+    ]
     assert report["dataset"]["name"] == "speech" and report["dataset"]["rows"] == 3
     assert report["settings"]["language"] == "en"
     assert report["speed_ratio"] > 0
@@ -73,7 +80,7 @@ def test_the_plain_function(checkpoints, data):
     assert report["speed_ratio"] is None and len(report["models"]) == 1
 
 
-def test_a_bad_row_is_named_and_nothing_is_written(checkpoints, data, tmp_path, capsys):
+def test_a_bad_row_that_stops_is_named_and_nothing_is_written(checkpoints, data, tmp_path, capsys):
     (data / "2.wav").write_bytes(b"no audio")
     output, predictions = tmp_path / "report.json", tmp_path / "predictions.jsonl"
     argv = [
@@ -86,8 +93,10 @@ def test_a_bad_row_is_named_and_nothing_is_written(checkpoints, data, tmp_path, 
         "--predictions",
         str(predictions),
     ]
-    assert "2.wav" in refused(capsys, *argv)
+    assert "2.wav" in refused(capsys, *argv, "--on_bad_audio", "stop")
     assert not output.exists() and not predictions.exists()
+    assert main(["evaluate", *argv]) == 0
+    assert json.loads(output.read_text())["dataset"]["dropped"] == {"bad audio": 1}
 
 
 def test_bad_requests_are_one_line(checkpoints, data, tmp_path, capsys, monkeypatch):
@@ -106,12 +115,12 @@ def test_bad_requests_are_one_line(checkpoints, data, tmp_path, capsys, monkeypa
 
 
 @pytest.mark.parametrize("name, limit", [("kathleen_arctic", 2)])
-def test_human_sentences(checkpoints, name, limit):
+def test_human_sentences(checkpoints, real_speech, name, limit):
     report = evaluate(checkpoints[0], real_speech(name), limit=limit, language="en")
     assert report["dataset"]["rows"] == limit and report["models"][0]["words"] > 10
 
 
-def test_human_digits_at_8_khz(checkpoints, tmp_path):
+def test_human_digits_at_8_khz(checkpoints, real_speech, tmp_path):
     folder = tmp_path / "digits"
     folder.mkdir()
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

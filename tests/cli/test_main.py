@@ -52,7 +52,8 @@ def test_a_lack_of_memory_names_the_flag_to_lower(ends, verb, flag, error):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("shapes differ"), RuntimeError("shapes differ"), FileNotFoundError(2, "none", "x"), KeyError(1)]
+    "error",
+    [ValueError("shapes differ"), RuntimeError("shapes differ"), FileNotFoundError(2, "none", "x"), KeyError(1)],
 )
 def test_any_other_error_keeps_its_traceback(ends, error):
     with pytest.raises(type(error)):

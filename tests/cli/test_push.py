@@ -1,16 +1,10 @@
-"""`fastwhisper push`: its help and what it refuses before it calls the Hub; tests/hub_cards has the pushes."""
+"""`fastwhisper push`: what it refuses before it calls the Hub; tests/hub_cards has the pushes."""
 
 import pytest
 
 from fastwhisper.cli.main import main
 
 from ..hub_folders import save_student
-
-
-def test_help(capsys):
-    assert main(["push", "--help"]) == 0
-    out = capsys.readouterr().out
-    assert all(flag in out for flag in ("--private", "--revision", "--create_pr"))
 
 
 @pytest.mark.parametrize(("words", "said"), [([], "FOLDER and REPO"), (["a", "b/c"], "no config.json")])

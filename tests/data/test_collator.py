@@ -1,11 +1,13 @@
 """The collator against WhisperTokenizer's own prefix; prompts, masks, padding, draws."""
 
+import json
 import pickle
 import random
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
 from fastwhisper.data.collator import SpeechCollator
@@ -81,14 +83,30 @@ def test_english_only_whisper_names_no_language():
             SpeechCollator(processor, **settings)
 
 
+def languages_of(processor, batch):
+    return [
+        processor.tokenizer.convert_ids_to_tokens(labels_of(batch, index)[0]) for index in range(len(batch["labels"]))
+    ]
+
+
 def test_language_of_each_row(processor):
-    collator = SpeechCollator(processor, language="en", task="transcribe")
-    batch = collator([row(language="german"), row(language=None), row(language="zh", text="你好")])
+    rows = [row(language="german"), row(language=None), row(language="zh-CN", text="你好"), row(language="jpn")]
+    rows += [row(language="Mandarin Chinese", text="你好"), row(language=""), row(language=float("nan"))]
+    own = whisper_processor(seconds=2)
+    own.tokenizer.set_prefix_tokens(language="en", task="transcribe")
+    batch = SpeechCollator(own)(rows)
+    named = ["<|de|>", "<|en|>", "<|zh|>", "<|ja|>", "<|zh|>", "<|en|>", "<|en|>"]
+    assert languages_of(processor, batch) == named
     decode = processor.tokenizer.decode
     assert decode(labels_of(batch, 0)).startswith("<|de|><|transcribe|><|notimestamps|> hello")
-    assert decode(labels_of(batch, 1)).startswith("<|en|>")
     # Chinese is written without spaces, so it gets no leading one.
     assert decode(labels_of(batch, 2)) == "<|zh|><|transcribe|><|notimestamps|>你好<|endoftext|>"
+
+
+@pytest.mark.parametrize("own", ["german", 1, "klingon", ["en"], "en-US"])
+def test_the_language_given_wins_over_the_rows(processor, own):
+    batch = SpeechCollator(processor, language="fr-CA", task="transcribe")([row(language=own)])
+    assert languages_of(processor, batch) == ["<|fr|>"]
 
 
 def test_leading_space_is_added_once(processor):
@@ -104,6 +122,8 @@ def test_unknown_language(processor, language):
         SpeechCollator(processor, language=language)
     with pytest.raises(InputError, match=f"(?i){language}"):
         SpeechCollator(processor)([row(language=language)])
+    with pytest.raises(InputError, match="no language 1"):
+        SpeechCollator(processor)([row(language=1)])
 
 
 def test_unknown_task_and_probability(processor):
@@ -263,8 +283,60 @@ def test_previous_text_loses_its_timestamps(processor):
         collator([row(previous_text=text)])["decoder_input_ids"] for text in ("before", "<|0.00|> before<|1.00|>")
     )
     assert torch.equal(plain, stamped)
-    with pytest.raises(InputError, match="cannot be a prompt"):
-        collator([row(previous_text="before<|endoftext|>")])
+
+
+STAMPED = "<|0.00|> Author of the<|0.50|><|0.50|> danger trail.<|1.00|>"
+
+
+@pytest.mark.parametrize("text", [STAMPED, STAMPED.replace("> ", ">"), f"<|startoftranscript|><|en|>{STAMPED}"])
+def test_timestamps_in_the_text_itself(processor, reference_tokenizer, text):
+    reference_tokenizer.set_prefix_tokens(language="en", task="transcribe", predict_timestamps=True)
+    with_times = SpeechCollator(processor, language="en", task="transcribe", timestamp_probability=1.0)
+    assert labels_of(with_times([row(text)])) == reference_tokenizer(STAMPED).input_ids[1:]
+    reference_tokenizer.set_prefix_tokens(language="en", task="transcribe", predict_timestamps=False)
+    without = SpeechCollator(processor, language="en", task="transcribe", timestamp_probability=0.0)
+    assert labels_of(without([row(text)])) == reference_tokenizer(" Author of the danger trail.").input_ids[1:]
+
+
+def test_timestamps_of_a_tokenizer_that_does_not_list_them():
+    """As older checkpoints on the Hub: the ids behind `<|notimestamps|>` are the timestamps all the same."""
+    whole, older = whisper_processor(seconds=2), whisper_processor(seconds=2)
+    content = json.loads(older.tokenizer.backend_tokenizer.to_str())
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] <= 50363]
+    older.tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
+    assert older.tokenizer.convert_tokens_to_ids("<|0.00|>") == older.tokenizer.unk_token_id
+    settings = {"language": "en", "task": "transcribe", "timestamp_probability": 1.0}
+    batches = [SpeechCollator(each, **settings)([row(STAMPED)]) for each in (whole, older)]
+    assert labels_of(batches[0]) == labels_of(batches[1])
+    assert labels_of(batches[1])[2] == 50364
+    with pytest.raises(InputError, match="no timestamp <|30.02|>"):
+        SpeechCollator(older, **settings)([row("<|0.00|> a<|30.02|>")])
+
+
+@pytest.mark.parametrize("special", ["<|endoftext|>", "<|startoftranscript|>", "<|de|>", "<|notimestamps|>"])
+def test_other_special_tokens_in_a_text_are_text(processor, special):
+    text = f" say {special} twice"
+    collator = SpeechCollator(processor, language="en", task="transcribe", prompt_probability=1.0)
+    batch = collator([row(text, previous_text=text)])
+    tokenizer = processor.tokenizer
+    assert tokenizer.decode(labels_of(batch)[3:-1]) == text
+    controls = [id_ for id_ in batch["decoder_input_ids"][0].tolist() if id_ >= tokenizer.eos_token_id]
+    start = ["<|startofprev|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
+    assert tokenizer.convert_ids_to_tokens(controls) == start
+    # The tokenizer is shared with its user, who gets what they always got.
+    assert tokenizer(special, add_special_tokens=False).input_ids == [tokenizer.convert_tokens_to_ids(special)]
+
+
+def test_a_tokenizer_without_a_pad_token(processor):
+    bare = whisper_processor(seconds=2)
+    bare.tokenizer.pad_token = None
+    rows = [row("hello", previous_text="before"), row("a longer text"), {**row(), "labels": [5, -100]}]
+    settings = {"prompt_probability": 1.0}
+    expected = SpeechCollator(processor, **settings)(rows)
+    for pad_token_id in (None, 50257):
+        batch = SpeechCollator(bare, pad_token_id=pad_token_id, **settings)(rows)
+        assert all(torch.equal(batch[name], expected[name]) for name in expected)
+    assert (SpeechCollator(bare, pad_token_id=7, **settings)(rows)["decoder_input_ids"][:, -1] == 7).any()
 
 
 def test_another_process_collates_the_same(processor):

@@ -1,25 +1,16 @@
 """Every kind of dataset, and one clear line for each that cannot be used."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
-from datasets import Audio, Dataset, DatasetDict, IterableDataset
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, IterableDataset
 
 from fastwhisper.data.audio import load_audio
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.errors import InputError
 
 from ..sounds import tone, write_speech_folder, write_tone
-
-DATA = Path(os.environ.get("FASTWHISPER_DATA", "FASTWHISPER_DATA is not set"))
-
-
-def real_data(name: str) -> Path:
-    if not (DATA / name).is_dir():
-        pytest.skip(f"needs the recordings {name} under FASTWHISPER_DATA ({DATA})")
-    return DATA / name
 
 
 @pytest.fixture
@@ -116,6 +107,19 @@ def test_column_names_and_limit(folder):
     assert load_speech_dataset(folder, text_column="words", require_text=False).num_rows == 3
 
 
+CLASSES = ClassLabel(names=["en", "fr-FR", "Mandarin Chinese"])
+
+
+def test_classes_get_their_names(folder):
+    dataset = load_speech_dataset(folder).add_column("language", [2, 0, None], feature=CLASSES)
+    for source in (dataset, dataset.select([0, 1, 2]), dataset.to_iterable_dataset(), dataset.shuffle(seed=0)):
+        rows = sorted(load_speech_dataset(source), key=lambda row: row["text"])
+        assert [row["language"] for row in rows] == ["Mandarin Chinese", "en", None]
+        assert_is_folder(rows)
+    words = dataset.rename_column("language", "word")
+    assert load_speech_dataset(words, text_column="word")["text"][:] == ["Mandarin Chinese", "en", None]
+
+
 def test_splits_of_a_folder(folder, tmp_path):
     test = write_speech_folder(tmp_path / "both" / "test", [0.2])
     assert load_speech_dataset(test.parent, split="test").num_rows == 1
@@ -155,6 +159,8 @@ def test_bad_sources(folder, tmp_path):
             load_speech_dataset(empty)
     with pytest.raises(InputError, match="'text' holds int64, not text"):
         load_speech_dataset(Dataset.from_dict({"audio": ["a.wav"], "text": [7]}))
+    with pytest.raises(InputError, match="'text' holds List, not text"):
+        load_speech_dataset(Dataset.from_dict({"audio": ["a.wav"], "text": [["a"]]}))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +169,7 @@ def test_bad_sources(folder, tmp_path):
         ("metadata.csv", "file_name,text\n", "no rows"),
         ("metadata.csv", "name,text\n0.wav,a\n", "no column file or file_name or path or audio"),
         ("metadata.csv", "file_name,text\n9.wav,a\n", "line 2: there is no audio file 9.wav"),
-        ("metadata.csv", "file_name,text\n,a\n", "line 2 names no audio file"),
+        ("metadata.csv", "file_name,text\n,a\n", "line 2: it names no audio file"),
         ("metadata.csv", "file_name,text\n0.wav,a,b\n", "line 2 has more fields than the header"),
         ("metadata.jsonl", "{not json\n", "line 1 is not JSON"),
         ("metadata.jsonl", "[1]\n", "line 1 is not a JSON object"),
@@ -176,14 +182,14 @@ def test_bad_metadata(folder, name, content, message):
 
 
 @pytest.mark.parametrize(("name", "rows", "first"), [("kathleen_arctic", 1032, "Author of"), ("misc_en", 5, "And so")])
-def test_real_recordings_with_texts(name, rows, first):
-    dataset = load_speech_dataset(real_data(name))
+def test_real_recordings_with_texts(real_speech, name, rows, first):
+    dataset = load_speech_dataset(real_speech(name))
     assert dataset.num_rows == rows
     assert dataset[0]["text"].startswith(first)
     assert load_audio(dataset[0]["audio"]).size > 16_000
 
 
-def test_real_recordings_alone():
-    dataset = load_speech_dataset(real_data("fsdd"), require_text=False)
+def test_real_recordings_alone(real_speech):
+    dataset = load_speech_dataset(real_speech("fsdd"), require_text=False)
     assert dataset.num_rows == 2500
     assert 0.1 < load_audio(dataset[0]["audio"]).size / 16_000 < 3

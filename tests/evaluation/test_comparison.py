@@ -2,11 +2,13 @@
 
 import json
 import time
+from dataclasses import replace
 
 import jiwer
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
 from fastwhisper import FastWhisperForConditionalGeneration
 from fastwhisper.errors import InputError
@@ -17,6 +19,7 @@ from fastwhisper.evaluation.report import comparison_table
 from fastwhisper.transcription.decoding import GenerationOptions, generate_transcripts
 
 from ..recordings import noise, noise_dataset, tiny_processor, write_noise
+from ..sounds import write_torn
 from ..tiny_models import tiny_whisper
 
 TEXTS = ["turn on the lamp", "never mind", "yes please", "", "call anna after lunch", "cancel the party", "stop"]
@@ -94,6 +97,28 @@ def test_one_model_alone(teacher, processor, dataset):
     assert report["dataset"]["language"] == "en"
 
 
+@pytest.mark.parametrize(
+    ("recorded", "folders", "role"),
+    [
+        ("B", {}, "teacher"),
+        ("openai/other", {}, "model"),
+        ("copy", {"B": "copy"}, "teacher"),
+        ("B", {"B": "copy"}, "model"),
+        (None, {}, "teacher"),
+    ],
+)
+def test_the_teacher_is_known_by_its_recorded_name(
+    teacher, student, processor, dataset, tmp_path, recorded, folders, role
+):
+    student.config.teacher = recorded
+    settings = replace(SETTINGS, folders={name: tmp_path / folder for name, folder in folders.items()})
+
+    report = compare_models([("A", student, processor), ("B", teacher, processor)], dataset.select([0]), settings)
+
+    assert [model["role"] for model in report["models"]] == ["student", role]
+    assert report["models"][1]["folder"] == folders.get("B")
+
+
 def test_models_take_turns_after_a_warm_up(teacher, student, processor, dataset, monkeypatch):
     calls = []
 
@@ -108,12 +133,43 @@ def test_models_take_turns_after_a_warm_up(teacher, student, processor, dataset,
     assert calls == warm_up + timed + memory
 
 
-def test_a_row_that_cannot_be_read_is_named(teacher, processor, dataset, tmp_path):
+@pytest.mark.parametrize("stream", [False, True])
+def test_rows_that_cannot_be_measured_are_left_out(teacher, processor, dataset, tmp_path, caplog, stream):
+    """Before the work, with a count: without text, with bad audio, without audio."""
+    dataset = Dataset.from_list(
+        [{**row, "text": None if index == 1 else row["text"]} for index, row in enumerate(dataset)]
+    )
+    write_torn(tmp_path / "4.wav")
+    (tmp_path / "5.wav").unlink()
+    predictions = tmp_path / "predictions.jsonl"
+    rows = dataset.to_iterable_dataset() if stream else dataset
+    report = compare_models([("A", teacher, processor)], rows, SETTINGS, predictions)
+    references = [json.loads(line)["reference"] for line in predictions.read_text().splitlines()]
+    assert references == [TEXTS[index] for index in (0, 2, 3, 6)]
+    assert report["dataset"]["rows"] == 4 and report["dataset"]["dropped"] == {"without text": 1, "bad audio": 2}
+    assert "4.wav" in caplog.text and "5.wav" in caplog.text
+    if not stream:
+        alone = compare_models([("A", teacher, processor)], dataset.select([0, 2, 3, 6]), SETTINGS)
+        assert alone["models"][0]["wer"] == report["models"][0]["wer"] and alone["dataset"]["dropped"] == {}
+
+
+def test_bad_audio_can_stop_the_measurement(teacher, processor, dataset, tmp_path):
     (tmp_path / "4.wav").write_bytes(b"no audio")
     predictions = tmp_path / "predictions.jsonl"
-    with pytest.raises(InputError, match=r"4\.wav"):
-        compare_models([("A", teacher, processor)], dataset, SETTINGS, predictions)
+    settings = ComparisonSettings(GenerationOptions(batch_size=3), on_bad_audio="stop")
+    with pytest.raises(InputError, match=r"^row 4: .*4\.wav cannot be read as audio"):
+        compare_models([("A", teacher, processor)], dataset, settings, predictions)
     assert not predictions.exists()
+
+
+def test_references_with_timestamps(teacher, processor, dataset, tmp_path):
+    plain = dataset.select([0, 1])
+    texts = ["<|0.00|> turn on the<|0.20|><|0.20|>lamp<|0.50|>", "<|0.00|> never mind<|0.50|>"]
+    predictions = tmp_path / "predictions.jsonl"
+    stamped = plain.remove_columns("text").add_column("text", texts)
+    reports = [compare_models([("A", teacher, processor)], rows, SETTINGS, predictions) for rows in (plain, stamped)]
+    assert [json.loads(line)["reference"] for line in predictions.read_text().splitlines()] == TEXTS[:2]
+    assert reports[0]["models"][0]["wer"] == reports[1]["models"][0]["wer"]
 
 
 def test_no_rows_and_equal_names_are_refused(teacher, processor, dataset):

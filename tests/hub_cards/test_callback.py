@@ -6,10 +6,10 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerControl, TrainerState
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerControl, TrainerState, default_data_collator
 
 from fastwhisper import ASKDTrainer, ASKDTrainingArguments
-from fastwhisper.hub_cards.callback import FastWhisperCardCallback
+from fastwhisper.hub_cards.callback import ModelCardCallback
 
 from ..hub_folders import demo_processor, tiny_student
 from ..tiny_models import tiny_whisper
@@ -35,7 +35,7 @@ def run(tmp_path_factory, demo_tokenizer, teacher_folder, rows):
     """The output folder of an ASKD run of four steps, and its callback."""
     output = tmp_path_factory.mktemp("run")
     teacher = type(tiny_whisper(demo_tokenizer)).from_pretrained(teacher_folder)
-    callback = FastWhisperCardCallback(
+    callback = ModelCardCallback(
         teacher, datasets=["openslr/librispeech_asr", str(output)], language="en", limits=["It is tiny."]
     )
     trainer = ASKDTrainer(
@@ -65,7 +65,7 @@ def test_every_checkpoint_is_ready_for_the_hub(run):
         names = {path.name for path in (output / f"checkpoint-{step}").iterdir()}
         assert names >= {
             "README.md",
-            "askd_run.json",
+            "training_run.json",
             "config.json",
             "configuration_fastwhisper.py",
             "curves.png",
@@ -78,7 +78,7 @@ def test_every_checkpoint_is_ready_for_the_hub(run):
 
 def test_the_run_is_recorded(run, teacher_folder, demo_tokenizer):
     output, _ = run
-    facts = json.loads((output / "askd_run.json").read_text())
+    facts = json.loads((output / "training_run.json").read_text())
 
     assert facts["askd"]["teacher_weight"] == 0.6 and facts["askd"]["schedule"] == "linear"
     assert facts["training"]["steps"] == 4 and facts["training"]["batch_size"] == 2
@@ -117,12 +117,48 @@ def test_a_stock_run_with_adapters_is_let_through(tmp_path, demo_tokenizer, rows
         args=Seq2SeqTrainingArguments(str(tmp_path), max_steps=1, save_steps=1, report_to=[], use_cpu=True),
         train_dataset=rows,
         processing_class=demo_processor(demo_tokenizer),
-        callbacks=[FastWhisperCardCallback()],
+        callbacks=[ModelCardCallback()],
     )
     trainer.train()
 
     assert not (tmp_path / "checkpoint-1" / "config.json").exists()
-    assert "askd" not in json.loads((tmp_path / "askd_run.json").read_text())
+    assert "askd" not in json.loads((tmp_path / "training_run.json").read_text())
+
+
+@pytest.mark.parametrize("part", ["feature_extractor", "tokenizer"])
+def test_a_run_with_half_a_processor_goes_on(tmp_path, caplog, demo_tokenizer, rows, part):
+    """The Hub's course gives the Trainer a feature extractor."""
+    trainer = Seq2SeqTrainer(
+        model=tiny_student(demo_tokenizer),
+        args=Seq2SeqTrainingArguments(str(tmp_path), max_steps=1, save_steps=1, report_to=[], use_cpu=True),
+        train_dataset=rows,
+        data_collator=default_data_collator,
+        processing_class=getattr(demo_processor(demo_tokenizer), part),
+        callbacks=[ModelCardCallback()],
+    )
+    trainer.train()
+
+    missing = {"feature_extractor": "tokenizer.json", "tokenizer": "processor_config.json"}[part]
+    assert "checkpoint-1 is not ready for the Hub" in caplog.text and f"has no {missing}" in caplog.text
+    assert "| steps | 1 |" in (tmp_path / "checkpoint-1" / "README.md").read_text()
+
+
+def test_a_checkpoint_that_is_pushed_is_completed_once(tmp_path, monkeypatch, demo_tokenizer):
+    completed = []
+    monkeypatch.setattr(
+        "fastwhisper.hub_cards.callback.complete_hub_folder", lambda folder, processor: completed.append(folder.name)
+    )
+    arguments = Seq2SeqTrainingArguments(str(tmp_path), report_to=[], use_cpu=True)
+    callback, state = ModelCardCallback(), TrainerState(max_steps=2)
+    for step, pushed in ((1, True), (2, False)):
+        state.global_step = step
+        tiny_student(demo_tokenizer).save_pretrained(tmp_path / f"checkpoint-{step}")
+        if pushed:
+            callback.on_push_begin(arguments, state, TrainerControl())
+        callback.on_save(arguments, state, TrainerControl())
+
+    assert completed == ["checkpoint-1", "checkpoint-2"]
+    assert all((tmp_path / name / "README.md").is_file() for name in completed)
 
 
 def test_a_card_by_hand_stops_no_training(tmp_path, caplog, demo_tokenizer):
@@ -130,6 +166,6 @@ def test_a_card_by_hand_stops_no_training(tmp_path, caplog, demo_tokenizer):
     (tmp_path / "README.md").write_text("# Mine\n")
     arguments = Seq2SeqTrainingArguments(str(tmp_path), report_to=[], use_cpu=True)
 
-    FastWhisperCardCallback().on_train_end(arguments, TrainerState(), TrainerControl())
+    ModelCardCallback().on_train_end(arguments, TrainerState(), TrainerControl())
 
     assert (tmp_path / "README.md").read_text() == "# Mine\n" and "no model card" in caplog.text

@@ -5,7 +5,7 @@ import torch
 from transformers import DynamicCache, Gemma2Config, Qwen3MoeConfig
 
 from fastwhisper import FastSLMConfig
-from fastwhisper.hub_cards.fastslm_costs import PROMPT_TOKENS, fastslm_facts
+from fastwhisper.hub_cards.fastslm_costs import PROMPT_TOKENS, count_costs
 
 from ..fastslm_parts import MEL_BINS, POSITIONS, QUERIES, tiny_fastslm, tiny_language_model
 
@@ -13,8 +13,8 @@ MINUTE = 60  # windows of 1 s
 TOKENS = MINUTE * QUERIES
 
 
-def facts_of(model, dtype=torch.float32):
-    return fastslm_facts(model.config, dtype)
+def costs_of(model, dtype=torch.float32):
+    return count_costs(model.config, dtype)
 
 
 def linear(rows, inner, outer):
@@ -27,16 +27,16 @@ def attention(queries, keys, width):
 
 
 def test_the_default_has_the_published_sizes():
-    facts = fastslm_facts(FastSLMConfig(), torch.bfloat16)
+    costs = count_costs(FastSLMConfig(), torch.bfloat16)
 
-    assert facts.parameters["adapter"] == 52_861_440
-    assert facts.parameters["multi_modal_projector"] == 3_279_360
+    assert costs.parameters["adapter"] == 52_861_440
+    assert costs.parameters["multi_modal_projector"] == 3_279_360
     # Qwen3-4B, whose head is its embedding.
-    assert facts.parameters["language_model"] == 4_022_468_096
-    assert facts.tokens_per_window == 50 and facts.tokens_per_second == pytest.approx(50 / 30)
+    assert costs.parameters["language_model"] == 4_022_468_096
+    assert costs.tokens_per_window == 50 and costs.tokens_per_second == pytest.approx(50 / 30)
     # 2 x 36 layers x 8 heads x 128 numbers of 2 bytes.
-    assert facts.cache_bytes_per_second == pytest.approx(147_456 * 50 / 30)
-    assert facts.context_seconds == pytest.approx((40_960 - PROMPT_TOKENS) * 30 / 50)
+    assert costs.cache_bytes_per_second == pytest.approx(147_456 * 50 / 30)
+    assert costs.context_seconds == pytest.approx((40_960 - PROMPT_TOKENS) * 30 / 50)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -44,16 +44,16 @@ def test_the_default_has_the_published_sizes():
 def test_parameters_are_those_of_the_model(tied, dtype):
     model = tiny_fastslm(language_model=tiny_language_model(tie_word_embeddings=tied).to(dtype))
     model.config.dtype = dtype
-    facts = facts_of(model)
+    costs = costs_of(model)
 
-    assert sum(facts.parameters.values()) == model.num_parameters()
+    assert sum(costs.parameters.values()) == model.num_parameters()
     body = sum(weight.numel() for weight in model.model.language_model.parameters())
-    assert facts.parameters["language_model"] == body + (0 if tied else 120 * 48)
-    assert facts.parameters["audio_tower"] == sum(weight.numel() for weight in model.model.audio_tower.parameters())
+    assert costs.parameters["language_model"] == body + (0 if tied else 120 * 48)
+    assert costs.parameters["audio_tower"] == sum(weight.numel() for weight in model.model.audio_tower.parameters())
 
 
 def test_flops_of_a_minute_by_hand():
-    counted = facts_of(tiny_fastslm()).flops_per_minute
+    counted = costs_of(tiny_fastslm()).flops_per_minute
 
     width, hidden, frames = 32, 48, POSITIONS
     convolutions = linear(2 * frames, 3 * MEL_BINS, width) + linear(frames, 3 * width, width)
@@ -79,8 +79,8 @@ def test_flops_of_a_minute_by_hand():
 
 def test_each_token_costs_the_experts_that_it_visits():
     sizes = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 20}
-    experts = facts_of(tiny_fastslm(language_model=tiny_language_model(Qwen3MoeConfig, **sizes)))
-    dense = facts_of(tiny_fastslm(language_model=tiny_language_model(intermediate_size=40)))
+    experts = costs_of(tiny_fastslm(language_model=tiny_language_model(Qwen3MoeConfig, **sizes)))
+    dense = costs_of(tiny_fastslm(language_model=tiny_language_model(intermediate_size=40)))
 
     router = 2 * linear(TOKENS, 48, 8)
     assert experts.flops_per_minute["language_model"] == dense.flops_per_minute["language_model"] + router
@@ -94,25 +94,25 @@ def test_the_cache_is_the_one_that_transformers_keeps(dtype):
     model.model.language_model(inputs_embeds=second, past_key_values=cache, use_cache=True)
     size = sum(states.nbytes for layer in cache.layers for states in (layer.keys, layer.values))
 
-    facts = facts_of(model, dtype)
+    costs = costs_of(model, dtype)
 
-    assert facts.cache_bytes_per_second == size
-    assert facts.seconds_in_memory(10 * size) == pytest.approx(10)
-    assert facts.seconds_in_memory(-1) == 0
+    assert costs.cache_bytes_per_second == size
+    assert costs.seconds_in_memory(10 * size) == pytest.approx(10)
+    assert costs.seconds_in_memory(-1) == 0
 
 
 def test_layers_that_forget_do_not_grow():
     settings = {"sliding_window": 16, "query_pre_attn_scalar": 12}
-    half = facts_of(tiny_fastslm(language_model=tiny_language_model(Gemma2Config, **settings)))
-    assert half.cache_bytes_per_second == facts_of(tiny_fastslm()).cache_bytes_per_second / 2
+    half = costs_of(tiny_fastslm(language_model=tiny_language_model(Gemma2Config, **settings)))
+    assert half.cache_bytes_per_second == costs_of(tiny_fastslm()).cache_bytes_per_second / 2
 
     none = tiny_language_model(Gemma2Config, **settings, layer_types=["sliding_attention"] * 2)
-    assert facts_of(tiny_fastslm(language_model=none)).seconds_in_memory(10**9) is None
+    assert costs_of(tiny_fastslm(language_model=none)).seconds_in_memory(10**9) is None
 
 
-def test_facts_follow_overlap_and_rate():
-    whole = facts_of(tiny_fastslm())
-    half = facts_of(tiny_fastslm({"rates": (1, QUERIES)}, window_overlap=0.5, tokens_per_window=1))
+def test_costs_follow_overlap_and_rate():
+    whole = costs_of(tiny_fastslm())
+    half = costs_of(tiny_fastslm({"rates": (1, QUERIES)}, window_overlap=0.5, tokens_per_window=1))
 
     assert (half.tokens_per_window, half.tokens_per_second) == (1, 2)
     assert half.context_seconds == (512 - PROMPT_TOKENS) / 2
@@ -126,6 +126,6 @@ def test_nothing_is_written_into_the_configuration():
     model = tiny_fastslm()
     before = model.config.to_json_string(), model.config._attn_implementation
 
-    facts_of(model)
+    costs_of(model)
 
     assert (model.config.to_json_string(), model.config._attn_implementation) == before

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,41 +12,19 @@ from fastwhisper.errors import InputError
 from fastwhisper.hub_cards.export import export_folder
 from fastwhisper.hub_cards.push import stage
 
+from ..fake_hub import FAIL, STUDENT_FILES, TOKEN
 from ..fastslm_parts import tiny_pair
-from ..hub_folders import WITHOUT_PACKAGE, python_answer, save_student
+from ..hub_folders import LOOK, python_answer, save_student
 
-TOKEN = "hf_" + "aB3" * 12
-ARRIVES = {
-    "README.md",
-    "added_tokens.json",
-    "askd_run.json",
-    "config.json",
-    "configuration_fastwhisper.py",
-    "curves.png",
-    "evaluation.json",
-    "generation_config.json",
-    "merges.txt",
-    "model.safetensors",
-    "modeling_fastwhisper.py",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "saved_folder.py",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "whisper_generation_config.py",
-}
+ARRIVES = STUDENT_FILES | {"evaluation.json"}
 
-PUSH = """
-import contextlib, io, json, os, sys, urllib.request
+PUSH = (
+    FAIL
+    + """
+import contextlib, io, sys
 from fastwhisper.cli.main import main
 
 answers = {}
-
-def fail(route, times, status=None):
-    body = json.dumps({"route": route, "times": times, "status": status}).encode()
-    urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/fail", body).close()
 
 def push(name, *arguments):
     out, error = io.StringIO(), io.StringIO()
@@ -68,39 +45,44 @@ for status in (403, 500):
     fail("/commit/", 1, status)
     push(f"commit {status}", folder, f"tester/d{status}")
     push(f"commit {status}, again", folder, f"tester/d{status}")
+fail("/api/validate-yaml", 1, 400)
+push("metadata 400", folder, "tester/m400")
+push("metadata 400, again", folder, "tester/m400")
 fail("/commit/", 1)
 push("dropped", folder, "tester/dropped")
 push("dropped, again", folder, "tester/dropped")
 push("speech", sys.argv[2], "tester/speech")
 push("no name", folder, "a/b/c")
+push("no owner", folder, "student")
+push("other family", sys.argv[3], "tester/other")
 push("no folder", folder + "-missing", "tester/student")
 push("one word", folder)
 
 from fastwhisper import FastWhisperForConditionalGeneration
-FastWhisperForConditionalGeneration.from_pretrained(folder).push_to_hub("tester/direct")
+model = FastWhisperForConditionalGeneration.from_pretrained(folder)
+model.push_to_hub("tester/direct")
+model.config.save_pretrained("config", push_to_hub=True, repo_id="tester/config", commit_message="The config alone")
 print(json.dumps(answers))
 """
+)
 
 LOAD = (
-    WITHOUT_PACKAGE
+    LOOK
     + """
-import json, numpy, torch
+import numpy
 from huggingface_hub import ModelCard
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSpeechSeq2Seq, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor
 
 answers = {}
-
-def look(name, repo, load=AutoModelForSpeechSeq2Seq, **options):
-    model = load.from_pretrained(repo, **options)
-    logits = model(torch.ones(1, 80, 200), decoder_input_ids=torch.tensor([[641, 642, 648]])).logits
-    answers[name] = [type(model).__name__, type(model).__module__.split(".")[0], logits[0, -1, :8].tolist()]
-
-commit = sys.argv[1]
-look("plain", "tester/student")
-look("trusted", "tester/student", trust_remote_code=True)
-look("AutoModel", "tester/student", AutoModel, trust_remote_code=True)
-look("pinned", "tester/student", trust_remote_code=True, revision=commit)
-look("direct", "tester/direct", trust_remote_code=True)
+for name, repo, options in (
+    ("plain", "tester/student", {}),
+    ("trusted", "tester/student", {"trust_remote_code": True}),
+    ("AutoModel", "tester/student", {"trust_remote_code": True, "load": AutoModel}),
+    ("pinned", "tester/student", {"trust_remote_code": True, "revision": sys.argv[1]}),
+    ("direct", "tester/direct", {"trust_remote_code": True}),
+):
+    answers[name] = look(repo, **options)[1]
+answers["config"] = type(AutoConfig.from_pretrained("tester/config", trust_remote_code=True)).__name__
 speech = AutoModelForCausalLM.from_pretrained("tester/speech", trust_remote_code=True).eval()
 listener = AutoProcessor.from_pretrained("tester/speech", trust_remote_code=True)
 request = listener.apply_transcription_request(numpy.sin(numpy.arange(40_000) * 0.05).astype(numpy.float32))
@@ -118,7 +100,7 @@ def folder(tmp_path_factory, demo_tokenizer):
     folder = save_student(tmp_path_factory.mktemp("push") / "student", demo_tokenizer)
     (folder / "preprocessor_config.json").unlink()
     (folder / "curves.png").write_bytes(b"\x89PNG")
-    (folder / "askd_run.json").write_text(json.dumps({"teacher": {"license": "apache-2.0"}}))
+    (folder / "training_run.json").write_text(json.dumps({"teacher": {"license": "apache-2.0"}}))
     (folder / "evaluation.json").write_text(json.dumps({"command": f"fastwhisper evaluate --model {folder}"}))
     for name in ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "self_teacher.safetensors"):
         (folder / name).write_bytes(TOKEN.encode())
@@ -147,7 +129,11 @@ def speech_folder(tmp_path_factory, speech_pair):
 @pytest.fixture(scope="module")
 def pushed(hub, folder, content, speech_folder, tmp_path_factory):
     """What each call of `fastwhisper push` said."""
-    return python_answer(PUSH, tmp_path_factory.mktemp("client"), folder, speech_folder, **hub.environment(TOKEN))
+    other = tmp_path_factory.mktemp("other")
+    shutil.copytree(folder, other, dirs_exist_ok=True)
+    (other / "config.json").write_text('{"model_type": "bert"}')
+    client = tmp_path_factory.mktemp("client")
+    return python_answer(PUSH, client, folder, speech_folder, other, **hub.environment(TOKEN))
 
 
 @pytest.fixture(scope="module")
@@ -167,10 +153,7 @@ def test_a_push_is_one_complete_commit(hub, pushed):
 
 
 def test_nothing_private_arrives(hub, pushed, folder):
-    for commit in hub.commits.values():
-        for name, content in commit.items():
-            for private in (TOKEN, str(folder), str(folder.parent), str(Path.home())):
-                assert private.encode() not in content, name
+    hub.check_nothing_private(folder.parent)
 
 
 def test_the_card_names_the_repository(hub, pushed):
@@ -202,6 +185,7 @@ def test_a_branch_and_a_pull_request(hub, pushed):
         ("create 500", "the Hub failed (500)"),
         ("commit 403", "may not write to tester/d403"),
         ("commit 500", "try again"),
+        ("metadata 400", "the Hub did not take tester/m400: Invalid metadata in README.md."),
         ("dropped", "the connection to http://127.0.0.1"),
     ],
 )
@@ -212,13 +196,19 @@ def test_a_failure_is_one_clear_line_and_a_second_try_succeeds(hub, pushed, fail
     assert first["error"].startswith("fastwhisper push: error: ") and said in first["error"]
     assert first["error"].count("\n") == 1 and "Traceback" not in first["error"]
     assert second["code"] == 0, second["error"]
-    repo = f"tester/{failure.replace('create ', 'c').replace('commit ', 'd')}"
+    repo = f"tester/{failure.replace('create ', 'c').replace('commit ', 'd').replace('metadata ', 'm')}"
     assert set(hub.files(repo)) == ARRIVES and len(hub.history(repo)) == 2
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("no name", "OWNER/NAME"), ("no folder", "no config.json"), ("one word", "FOLDER and REPO")],
+    [
+        ("no name", "OWNER/NAME"),
+        ("no owner", "OWNER/NAME"),
+        ("no folder", "no config.json"),
+        ("other family", "'bert'"),
+        ("one word", "FOLDER and REPO"),
+    ],
 )
 def test_wrong_arguments_are_one_line(pushed, name, said):
     assert pushed[name]["code"] == 2
@@ -230,7 +220,7 @@ def test_it_loads_from_the_hub_with_and_without_our_code(loaded):
     for name in ("trusted", "AutoModel", "pinned", "direct"):
         assert loaded[name][:2] == ["FastWhisperForConditionalGeneration", "transformers_modules"], name
         torch.testing.assert_close(loaded[name][2], loaded["plain"][2], rtol=0, atol=0)
-    assert loaded["processor"] == "WhisperProcessor"
+    assert loaded["processor"] == "WhisperProcessor" and loaded["config"] == "FastWhisperConfig"
     assert loaded["library"] == "transformers"
 
 

@@ -10,6 +10,7 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 from transformers.dynamic_module_utils import get_imports, get_relative_imports
 
 from fastwhisper import FastWhisperConfig, FastWhisperForConditionalGeneration
+from fastwhisper.errors import InputError
 from fastwhisper.hub_cards.export import complete_hub_folder
 from fastwhisper.hub_cards.remote_code import (
     ALLOWED_PACKAGES,
@@ -20,26 +21,35 @@ from fastwhisper.hub_cards.remote_code import (
     write_remote_code,
 )
 
-from ..hub_folders import WITHOUT_PACKAGE, demo_processor, python_answer, save_student, tiny_student
+from ..hub_folders import LOOK, demo_processor, python_answer, save_student, tiny_student
 
 CODE = {"configuration_fastwhisper.py", "modeling_fastwhisper.py", "saved_folder.py", "whisper_generation_config.py"}
-LOAD = (
-    WITHOUT_PACKAGE
-    + """
-import json, os, torch
-from transformers import AutoConfig, AutoModel, AutoModelForSpeechSeq2Seq, AutoProcessor
-from transformers import WhisperForConditionalGeneration
+# What a process that imported nothing but these modules saves.
+SAVE = """
+import json, os, sys
+import transformers
+from fastwhisper.modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
+from fastwhisper.configuration.configuration_fastslm import FastSLMConfig
 
-torch.set_num_threads(1)
+assert not [name for name in sys.modules if name.startswith("fastwhisper.hub_cards")]
+FastWhisperForConditionalGeneration.from_pretrained(sys.argv[1]).save_pretrained("model")
+FastSLMConfig().save_pretrained("config")
+print(json.dumps([os.listdir("model"), os.listdir("config")]))
+"""
+LOAD = (
+    LOOK
+    + """
+import os
+from transformers import AutoConfig, AutoModel, AutoProcessor, WhisperForConditionalGeneration
+
 answers = {}
 
-def look(name, folder, load=AutoModelForSpeechSeq2Seq, save_as=None, **options):
-    model = load.from_pretrained(folder, **options)
-    logits = model(torch.ones(1, 80, 200), decoder_input_ids=torch.tensor([[641, 642, 648]])).logits
+def try_out(name, folder, save_as=None, **options):
+    model, (kind, module, logits) = look(folder, **options)
     answers[name] = {
-        "class": type(model).__name__,
-        "remote": type(model).__module__.startswith("transformers_modules."),
-        "logits": logits[0, -1, :8].tolist(),
+        "class": kind,
+        "remote": module == "transformers_modules",
+        "logits": logits,
         "decoder_layers": model.config.decoder_layers,
     }
     if save_as:
@@ -49,16 +59,16 @@ def look(name, folder, load=AutoModelForSpeechSeq2Seq, save_as=None, **options):
             answers[name]["auto_map"] = json.load(file).get("auto_map")
 
 folder, checkpoint = sys.argv[1:]
-look("trusted", folder, save_as="trusted_again", trust_remote_code=True)
-look("trusted, AutoModel", folder, AutoModel, trust_remote_code=True)
-look("trusted, saved again", "trusted_again", save_as="trusted_twice", trust_remote_code=True)
-look("trusted, saved twice", "trusted_twice", AutoModel, trust_remote_code=True)
-look("plain", folder, save_as="plain_again")
-look("plain, stock class", folder, WhisperForConditionalGeneration)
-look("plain, saved again", "plain_again", trust_remote_code=True)
-look("trusted then plain", "trusted_twice", WhisperForConditionalGeneration, save_as="plain_twice")
-look("checkpoint, trusted", checkpoint, trust_remote_code=True)
-look("checkpoint, plain", checkpoint)
+try_out("trusted", folder, save_as="trusted_again", trust_remote_code=True)
+try_out("trusted, AutoModel", folder, load=AutoModel, trust_remote_code=True)
+try_out("trusted, saved again", "trusted_again", save_as="trusted_twice", trust_remote_code=True)
+try_out("trusted, saved twice", "trusted_twice", load=AutoModel, trust_remote_code=True)
+try_out("plain", folder, save_as="plain_again")
+try_out("plain, stock class", folder, load=WhisperForConditionalGeneration)
+try_out("plain, saved again", "plain_again", trust_remote_code=True)
+try_out("trusted then plain", "trusted_twice", "plain_twice", load=WhisperForConditionalGeneration)
+try_out("checkpoint, trusted", checkpoint, trust_remote_code=True)
+try_out("checkpoint, plain", checkpoint)
 config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
 answers["config"] = [type(config).__name__, config.decoder_layer_map]
 answers["processors"] = [type(AutoProcessor.from_pretrained(path)).__name__ for path in (folder, checkpoint)]
@@ -169,6 +179,14 @@ def test_the_normaliser_map_is_shipped_where_there_is_one(tmp_path, demo_tokeniz
     assert type(demo_tokenizer).from_pretrained(tmp_path).normalize("Colour!") == "color"
 
 
+def test_a_process_that_imported_one_module_saves_the_code_too(tmp_path, folder):
+    model, config = python_answer(SAVE, tmp_path, folder)
+
+    assert set(model) == CODE | {"config.json", "generation_config.json", "model.safetensors"}
+    files = [PACKAGE / file for file in FAMILIES["fastslm"].files]
+    assert set(config) == flattened_sources(files).keys() | {"config.json"}
+
+
 def test_a_config_saved_alone_has_its_code(tmp_path, folder):
     FastWhisperConfig.from_pretrained(folder).save_pretrained(tmp_path)
 
@@ -195,7 +213,7 @@ def test_writing_again_changes_nothing_and_leaves_nothing_beside(tmp_path, folde
 def test_a_folder_of_another_family_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
 
-    with pytest.raises(ValueError, match="bert"):
+    with pytest.raises(InputError, match="bert"):
         write_remote_code(tmp_path)
 
 

@@ -16,7 +16,15 @@ from fastwhisper.labelling.pseudo_labels import LabelSettings, label_dataset, ti
 from fastwhisper.transcription.decoding import GenerationOptions, generate_transcripts
 from fastwhisper.transcription.transcripts import Segment, Transcript
 
-from ..sounds import tone, write_nan, write_speech_folder
+from ..sounds import (
+    tone,
+    write_nan,
+    write_noise_bytes,
+    write_one_sample,
+    write_speech_folder,
+    write_tone,
+    write_torn,
+)
 from ..tiny_models import tiny_whisper
 
 PLAIN = LabelSettings(GenerationOptions(language="en", batch_size=2))
@@ -52,7 +60,7 @@ def test_every_row_is_beside_its_label(model, processor, dataset, tmp_path):
     assert [row["reference"] for row in rows] == dataset["text"][:]
     assert [row["speaker"] for row in rows] == dataset["speaker"][:]
     assert [row["duration"] for row in rows] == [0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5]
-    assert "timestamped_text" not in rows[0] and "language" not in rows[0]
+    assert "timestamped_text" not in rows[0] and {row["language"] for row in rows} == {"en"}
     loaded = load_speech_dataset(tmp_path / "labels")
     assert [load_audio(row["audio"]).size for row in loaded] == [clip.size for clip in clips]
     assert loaded["text"][:] == [row["text"] for row in rows]
@@ -207,8 +215,78 @@ def test_wer_filter_that_leaves_nothing(model, processor, tmp_path, heard):
     assert not (tmp_path / "labels" / "metadata.jsonl").exists()
 
 
-def test_bad_audio_is_found_before_anything_is_written(model, processor, tmp_path):
-    write_nan(write_speech_folder(tmp_path / "speech", [0.1, 0.1]) / "1.wav")
-    with pytest.raises(InputError, match="row 1: .*1.wav has samples that are NaN"):
-        label_dataset(model, processor, load_speech_dataset(tmp_path / "speech"), tmp_path / "labels", PLAIN)
+@pytest.fixture
+def bad_folder(tmp_path):
+    """Seven rows, of which five have bad audio, two of them a whole batch."""
+    folder = write_speech_folder(tmp_path / "bad", [0.3, 0.0, 0.7, 0.9, 1.1, 1.3, 1.5])
+    for name, write in (("2", write_nan), ("3", write_noise_bytes), ("4", write_torn), ("6", write_one_sample)):
+        write(folder / f"{name}.wav")
+    return folder
+
+
+def written_as(stream, folder):
+    return load_speech_dataset(folder, streaming=stream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_bad_audio_is_left_out_by_name(model, processor, bad_folder, tmp_path, caplog, stream):
+    report = label_dataset(model, processor, written_as(stream, bad_folder), tmp_path / "labels", PLAIN)
+    assert [row["reference"] for row in read(report)] == ["sentence 0", "sentence 5"]
+    assert (report.labelled, report.kept) == (2, 2)
+    assert report.dropped == {"bad audio": 3, "empty audio": 1, "audio under 0.02 s": 1}
+    said = [record.getMessage() for record in caplog.records]
+    assert said[-1] == "5 of 7 rows dropped: 1 audio under 0.02 s, 3 bad audio, 1 empty audio"
+    for index in (1, 2, 3, 4, 6):
+        assert sum(f"row {index} dropped: " in line and f"{index}.wav" in line for line in said) == 1
+
+
+def test_a_clip_that_breaks_or_is_mended_between_two_runs(model, processor, bad_folder, tmp_path, monkeypatch, caplog):
+    """What is done stays, and no row gets the label of another."""
+    output = tmp_path / "labels"
+    monkeypatch.setattr(pseudo_labels, "generate_transcripts", killed_after(1))
+    with pytest.raises(Killed):
+        label_dataset(model, processor, load_speech_dataset(bad_folder), output, PLAIN)
+    monkeypatch.undo()
+    write_tone(bad_folder / "1.wav")  # its batch is done
+    write_tone(bad_folder / "6.wav")
+    write_torn(bad_folder / "5.wav")
+    report = label_dataset(model, processor, load_speech_dataset(bad_folder), output, PLAIN)
+    assert [row["reference"] for row in read(report)] == ["sentence 0", "sentence 6"]
+    assert "5 of 7 rows dropped" in caplog.messages[-1] and len(caplog.messages) == 6
+
+
+def test_bad_audio_can_stop_before_anything_is_written(model, processor, bad_folder, tmp_path):
+    dataset = load_speech_dataset(bad_folder)
+    message = "row 1: .*1.wav is empty: it has no samples, and 4 more rows have bad audio"
+    with pytest.raises(InputError, match=message):
+        label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN, on_bad_audio="stop")
     assert not (tmp_path / "labels").exists()
+    with pytest.raises(InputError, match="on_bad_audio='no'"):
+        label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN, on_bad_audio="no")
+    with pytest.raises(InputError, match="^row 1: .*1.wav is empty"):
+        stream = dataset.to_iterable_dataset()
+        label_dataset(model, processor, stream, tmp_path / "labels", PLAIN, on_bad_audio="stop")
+
+
+def test_nothing_but_bad_audio(model, processor, tmp_path):
+    folder = write_speech_folder(tmp_path / "speech", [0.1, 0.0])
+    write_nan(folder / "0.wav")
+    message = "no rows left: 2 of 2 rows dropped: 1 bad audio, 1 empty audio; row 0: .*0.wav has samples that are NaN"
+    with pytest.raises(InputError, match=message):
+        label_dataset(model, processor, load_speech_dataset(folder), tmp_path / "labels", PLAIN)
+
+
+def test_references_with_timestamps(model, processor, tmp_path, heard):
+    texts = ["<|0.00|> the cat sat<|0.10|><|0.10|> down<|0.20|>", "<|0.00|>the cat<|0.20|><|0.20|>sat down<|0.30|>"]
+    dataset = load_speech_dataset(write_speech_folder(tmp_path / "speech", [0.1] * 2, texts))
+    heard(["The cat sat down."] * 2)
+    report = label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN, wer_filter=0.0)
+    assert [row["reference"] for row in read(report)] == ["the cat sat down"] * 2
+
+
+def test_the_language_of_the_labels_is_that_of_the_table(model, processor, tmp_path):
+    """Not the row's own, which the flag has overruled."""
+    dataset = load_speech_dataset(write_speech_folder(tmp_path / "speech", [0.1] * 2))
+    dataset = dataset.add_column("language", [1, 2])
+    report = label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN)
+    assert [row["language"] for row in read(report)] == ["en", "en"]

@@ -8,7 +8,7 @@ import soundfile
 import torch
 from transformers import AutoProcessor, WhisperFeatureExtractor
 
-from fastwhisper import FastSLMProcessor
+from fastwhisper import FastSLMProcessor, add_speech_tokens
 
 from ..fastslm_parts import QUERIES, fresh_tokenizer, tiny_pair, tiny_processor
 
@@ -118,12 +118,15 @@ def test_many_windows_in_blocks_of_features(processor):
     "audio",
     [
         (tone(0.5) * 32768).astype(np.int16),
+        (tone(0.5) * 32768).astype(np.int32),
+        (tone(0.5) * 32768 + 32768).astype(np.uint16),
         tone(0.5).astype(np.float64),
         torch.from_numpy(tone(0.5)),
+        torch.from_numpy(tone(0.5) * 32768).to(torch.int64),
         np.stack([tone(0.5), tone(0.5)]),
         np.stack([tone(0.5), tone(0.5)], axis=1),
     ],
-    ids=["int16", "float64", "tensor", "stereo", "stereo-last"],
+    ids=["int16", "int32 of 16 bits", "uint16", "float64", "tensor", "int64 tensor", "stereo", "stereo-last"],
 )
 def test_the_same_sound_in_another_form(processor, audio):
     expected = processor(text="<|AUDIO|>", audio=tone(0.5))["input_features"]
@@ -136,9 +139,9 @@ def test_the_same_sound_in_another_form(processor, audio):
         (np.zeros(0, np.float32), "empty"),
         (np.array([0.0, np.nan], np.float32), "NaN or infinite"),
         (np.array([0.0, np.inf], np.float32), "NaN or infinite"),
-        (np.zeros(100, bool), "floats or signed integers"),
-        (np.zeros(100, np.complex64), "floats or signed integers"),
-        (np.zeros(100, np.uint8), "floats or signed integers"),
+        (np.zeros(100, bool), "floats or integers"),
+        (np.zeros(100, np.complex64), "floats or integers"),
+        (32768 * tone(0.5), "floats are audio between -1 and 1"),
         (np.zeros((2, 2, 50), np.float32), "3 axes"),
     ],
 )
@@ -272,3 +275,20 @@ def test_parts_that_do_not_fit(processor):
         FastSLMProcessor(processor.feature_extractor, processor.tokenizer)
     with pytest.raises(ValueError, match="no token '<|AUDIO|>'"):
         FastSLMProcessor(processor.feature_extractor, fresh_tokenizer(), max_source_positions=50)
+
+
+@pytest.mark.parametrize("template", [None, "{{ messages[0]['content'] }}"])
+def test_tokens_of_speech_are_added_once(template):
+    tokenizer = fresh_tokenizer()
+    tokenizer.chat_template = template
+    before, end = len(tokenizer), tokenizer.eos_token
+    add_speech_tokens(tokenizer)
+    size = len(tokenizer)
+    assert size - before == 9 + (0 if template else 2)
+    assert tokenizer.eos_token == (end if template else "<|im_end|>")
+    assert len(tokenizer("<|AUDIO|><|ASR|>", add_special_tokens=False).input_ids) == 2
+    add_speech_tokens(tokenizer)
+    FastSLMProcessor.from_parts(WhisperFeatureExtractor(feature_size=80), tokenizer)
+    assert len(tokenizer) == size
+    with pytest.raises(ValueError, match="add_speech_tokens"):
+        FastSLMProcessor(WhisperFeatureExtractor(feature_size=80), fresh_tokenizer())

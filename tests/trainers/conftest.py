@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from fastwhisper import ASKDTrainer, ASKDTrainingArguments, FastWhisperForConditionalGeneration
 
@@ -33,8 +35,9 @@ def make_trainer(demo_tokenizer, tmp_path):
     """Build a trainer of a fresh 2 layer student of the 4 layer teacher."""
 
     def build(rows=8, student=None, teacher=None, folder="run", callbacks=None, dataset=None, **settings):
-        teacher = teacher or tiny_whisper(demo_tokenizer)
-        student = student or FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers=2)
+        teacher = tiny_whisper(demo_tokenizer) if teacher is None else teacher
+        if student is None:
+            student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers=2)
         settings = {
             "per_device_train_batch_size": 4,
             "max_steps": 4,
@@ -62,3 +65,17 @@ def make_trainer(demo_tokenizer, tmp_path):
 def logged(trainer, key="loss"):
     """The values of a key over the log lines of training."""
     return [line[key] for line in trainer.state.log_history if "loss" in line]
+
+
+class LargestTensor(TorchDispatchMode):
+    """Within its context, `elements` is the size of the largest tensor that any operation returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        returned = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
+        self.elements = max([self.elements, *sizes])
+        return returned

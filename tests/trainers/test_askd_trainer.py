@@ -10,7 +10,7 @@ from fastwhisper import ASKDTrainer, ASKDTrainingArguments, FastWhisperForCondit
 from fastwhisper.trainers.askd_teachers import shares_encoder
 
 from ..tiny_models import CHECKPOINTING, tiny_whisper
-from .conftest import collate, logged, make_rows
+from .conftest import LargestTensor, collate, logged, make_rows
 
 
 def reference_loss(student, teacher, self_teacher, batch, teacher_weight, self_weight, temperature=1.0, gate=False):
@@ -175,6 +175,16 @@ def test_gap_lets_a_worse_teacher_go(make_trainer, demo_tokenizer):
     first_zero = weights.index(0.0)
     assert first_zero < 20 and not any(weights[first_zero:])
     assert teacher.count == first_zero
+
+
+def test_no_step_builds_the_logits_of_a_batch(make_trainer, demo_tokenizer):
+    rows = make_rows(4, len(demo_tokenizer))
+    for row in rows:
+        row["labels"] = torch.ones(60, dtype=torch.long)
+    trainer = make_trainer(dataset=rows, mode="joint", max_steps=2, loss_chunk_size=16)
+    with LargestTensor() as largest:
+        trainer.train()
+    assert largest.elements < 4 * 60 * len(demo_tokenizer)
 
 
 def test_frozen_encoder_and_teacher_stay_as_they_were(make_trainer):

@@ -1,0 +1,132 @@
+"""Why a row cannot be trained on, labelled or measured."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import WhisperProcessor
+
+from ..errors import InputError
+from .audio import decoded_duration, describe_audio
+from .label_encoding import LabelEncoder
+
+# Resampling may add a sample to audio that fills its window exactly.
+WINDOW_TOLERANCE_SECONDS = 0.01
+# A frame of Whisper's encoder; resampling may leave nothing at all of what is shorter.
+SHORTEST_SECONDS = 0.02
+
+NO_TEXT = "without text"
+BAD_AUDIO = "bad audio"
+EMPTY_AUDIO = "empty audio"
+SHORT_AUDIO = f"audio under {SHORTEST_SECONDS:g} s"
+NO_LANGUAGE = "without language"
+UNKNOWN_LANGUAGE = "unknown language"
+UNKNOWN_TIMESTAMPS = "unknown timestamps"
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Why a row is left out.
+
+    Args:
+        reason (`str`): under which it is counted.
+        detail (`str`, *optional*): what is wrong with this row where its reason does not say all; it names the audio.
+    """
+
+    reason: str
+    detail: str | None = None
+
+    @property
+    def is_bad_audio(self) -> bool:
+        """Whether there is nothing to hear in the row."""
+        return self.reason in (BAD_AUDIO, EMPTY_AUDIO, SHORT_AUDIO)
+
+
+@dataclass(frozen=True)
+class RowCheck:
+    """What a row must have: audio that can be decoded to its end, and whatever else is asked for.
+
+    Args:
+        needs_text (`bool`, *optional*, defaults to `False`): Rows without `text` are of no use.
+        window (`float`, *optional*): Longest audio, in seconds.
+        encoder (`LabelEncoder`, *optional*): Makes the labels, where they count.
+        max_target_positions (`int`, *optional*, defaults to 448): Label tokens that the decoder takes.
+    """
+
+    needs_text: bool = False
+    window: float | None = None
+    encoder: LabelEncoder | None = None
+    max_target_positions: int = 448
+
+    @classmethod
+    def for_training(
+        cls,
+        processor: WhisperProcessor,
+        max_target_positions: int = 448,
+        language: str | None = None,
+        task: str | None = None,
+    ) -> "RowCheck":
+        """What `SpeechCollator` takes; arguments as there."""
+        encoder = LabelEncoder(processor.tokenizer, language, task)
+        return cls(True, float(processor.feature_extractor.chunk_length), encoder, max_target_positions)
+
+    def __call__(self, row: Mapping[str, Any]) -> Drop | None:
+        """Why the row is of no use; `None` where it is."""
+        return self._text_drop(row) or self._audio_drop(row) or self._label_drop(row)
+
+    def fingerprint(self) -> str:
+        """Differs where the check could find otherwise."""
+        settings: list[Any] = [self.needs_text, self.window, self.max_target_positions]
+        if self.encoder is not None:
+            tokenizer = self.encoder.tokenizer
+            prompt = self.encoder.start_tokens(self.encoder.row_language({}), timestamps=False)
+            settings += [
+                self.encoder.given_language,
+                prompt,
+                tokenizer.eos_token_id,
+                sorted(tokenizer.get_vocab().items()),
+            ]
+        return hashlib.blake2b(json.dumps(settings).encode(), digest_size=16).hexdigest()
+
+    def _text_drop(self, row: Mapping[str, Any]) -> Drop | None:
+        prepared = self.encoder is not None and row.get("labels") is not None
+        missing = self.needs_text and not prepared and not isinstance(row.get("text"), str)
+        return Drop(NO_TEXT) if missing else None
+
+    def _label_drop(self, row: Mapping[str, Any]) -> Drop | None:
+        if self.encoder is None:
+            return None
+        if row.get("labels") is not None:
+            length = len(row["labels"])
+        else:
+            try:
+                language = self.encoder.row_language(row)
+                self.encoder.start_tokens(language, timestamps=False)
+            except InputError as error:
+                return Drop(UNKNOWN_LANGUAGE, str(error))
+            # Where no row names its language none is learnt; where others do, this one would learn to name none.
+            if language is None and "language" in row and self.encoder.names_language:
+                return Drop(NO_LANGUAGE)
+            try:
+                length = self.encoder.longest(row)
+            except InputError as error:
+                return Drop(UNKNOWN_TIMESTAMPS, str(error))
+        return Drop(f"over {self.max_target_positions} label tokens") if length > self.max_target_positions else None
+
+    def _audio_drop(self, row: Mapping[str, Any]) -> Drop | None:
+        if self.encoder is not None and row.get("input_features") is not None:
+            return None
+        audio: Any = row.get("audio")
+        try:
+            seconds = decoded_duration(audio)
+        except InputError as error:
+            return Drop(BAD_AUDIO, str(error))
+        if seconds == 0:
+            return Drop(EMPTY_AUDIO, f"{describe_audio(audio)} is empty: it has no samples")
+        if seconds < SHORTEST_SECONDS:
+            return Drop(SHORT_AUDIO, f"{describe_audio(audio)} is only {1000 * seconds:.3g} ms long")
+        if self.window is not None and seconds > self.window + WINDOW_TOLERANCE_SECONDS:
+            return Drop(f"audio over {self.window:g} s")
+        return None

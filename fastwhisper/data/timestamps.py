@@ -1,0 +1,56 @@
+"""Whisper's timestamps in text, such as `<|0.00|> Hello.<|1.20|>`: written, found and left out."""
+
+import re
+
+# Seconds from one of Whisper's timestamps to the next, and the steps to its last: 30 s.
+RESOLUTION = 0.02
+_LAST_STEP = 1500
+
+_TIMESTAMP = re.compile(r"<\|\d+\.\d\d\|>")
+_GAP = re.compile(rf"\s*(?:{_TIMESTAMP.pattern}\s*)+")
+# What openai's and distil-whisper's label scripts leave around a transcript: Whisper's prompt and its end.
+_PROMPT_AND_END = re.compile(
+    r"\s*<\|startoftranscript\|>(?:<\|[a-z]{2,3}\|>)?(?:<\|(?:transcribe|translate)\|>)?(?:<\|notimestamps\|>)?"
+    r"(?P<text>.*?)(?:<\|endoftext\|>)*\s*",
+    re.DOTALL,
+)
+
+
+def timestamp_token(seconds: float) -> str:
+    """The token of the nearest time that has one, such as `<|1.20|>`."""
+    return f"<|{round(seconds / RESOLUTION) * RESOLUTION:.2f}|>"
+
+
+def timestamp_step(token: str) -> int | None:
+    """How many steps after 0 a timestamp is; `None` where Whisper has none for its time."""
+    step = round(float(token.strip("<|>")) / RESOLUTION)
+    return step if step <= _LAST_STEP and timestamp_token(step * RESOLUTION) == token else None
+
+
+def has_timestamps(text: str) -> bool:
+    """Whether there is a timestamp in the text."""
+    return _TIMESTAMP.search(text) is not None
+
+
+def at_timestamps(text: str) -> list[str]:
+    """Text and timestamps in turns, text first and last, either of them perhaps empty."""
+    return re.split(f"({_TIMESTAMP.pattern})", without_prompt(text))
+
+
+def without_prompt(text: str) -> str:
+    """The text of a whole output of Whisper, from `<|startoftranscript|>` to `<|endoftext|>`; other text as it is."""
+    whole = _PROMPT_AND_END.fullmatch(text)
+    return whole["text"] if whole else text
+
+
+def without_timestamps(text: str, between: str = " ") -> str:
+    """The words alone; a text without timestamps as it is.
+
+    Args:
+        text (`str`): with or without timestamps.
+        between (`str`, *optional*): what takes the place of timestamps that no space parts from the words.
+    """
+    bare = without_prompt(text)
+    if bare is text and not has_timestamps(text):
+        return text
+    return _GAP.sub(lambda gap: " " if re.search(r"\s", gap[0]) else between, bare).strip()

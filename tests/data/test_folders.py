@@ -1,0 +1,200 @@
+"""What a folder may contain, and how its table may be written."""
+
+import json
+import os
+import unicodedata
+
+import pytest
+
+from fastwhisper.data.folders import list_audio
+from fastwhisper.data.loading import load_speech_dataset
+from fastwhisper.errors import InputError
+
+from ..sounds import write_speech_folder, write_tone
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.name.startswith("fastwhisper")]
+
+
+def names(folder):
+    return [str(path.relative_to(folder)) for path in list_audio(folder)]
+
+
+def test_hidden_files_and_folders_are_left_alone(tmp_path, caplog):
+    folder = tmp_path / ".cache"  # the folder itself may be hidden
+    for name in ("b.flac", "._b.flac", ".hidden.wav", "a/A.WAV", ".trash/c.wav", "__MACOSX/a/._A.WAV", "notes.txt"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    (folder / "folder.wav").mkdir()
+    assert names(folder) == ["a/A.WAV", "b.flac"]
+    assert warnings(caplog) == []
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path, caplog):
+    write_tone(tmp_path / "a.wav")
+    for index in range(12):
+        (tmp_path / f"{index:02}.m4a").write_bytes(b"")
+    (tmp_path / "x.RAW").write_bytes(b"")
+    assert names(tmp_path) == ["a.wav"]
+    (message,) = warnings(caplog)
+    assert "13 passed over, since they cannot be read: 00.m4a, " in message and "09.m4a and 3 more" in message
+
+
+def test_a_broken_link_is_not_passed_over(tmp_path):
+    write_tone(tmp_path / "a.wav")
+    os.symlink(tmp_path / "gone.wav", tmp_path / "b.wav")
+    os.symlink(tmp_path, tmp_path / "loop")
+    assert names(tmp_path) == ["a.wav", "b.wav"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, caplog):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "closed").mkdir(mode=0)
+    assert names(tmp_path) == ["a.wav"]
+    assert "closed (Permission denied)" in warnings(caplog)[0]
+    with pytest.raises(InputError, match="closed cannot be read: Permission denied"):
+        list_audio(tmp_path / "closed")
+
+
+def test_a_folder_that_is_none():
+    with pytest.raises(InputError, match="nowhere cannot be read: No such file"):
+        list_audio("nowhere")
+
+
+def test_train_and_test_with_metadata_of_their_own(tmp_path):
+    for name, seconds in (("train", [0.1, 0.2]), ("test", [0.3]), (".hidden", [0.4])):
+        write_speech_folder(tmp_path / name, seconds)
+    with pytest.raises(InputError, match=f"{tmp_path} has the splits test, train: choose one"):
+        load_speech_dataset(tmp_path)
+    assert load_speech_dataset(tmp_path, split="train").num_rows == 2
+    assert load_speech_dataset(str(tmp_path), split="test", limit=1).num_rows == 1
+    with pytest.raises(InputError, match="no split 'dev'; there is test, train"):
+        load_speech_dataset(tmp_path, split="dev")
+
+
+def test_a_single_split_needs_no_name(tmp_path):
+    write_speech_folder(tmp_path / "train", [0.1, 0.2])
+    assert load_speech_dataset(tmp_path).num_rows == load_speech_dataset(tmp_path, split="train").num_rows == 2
+
+
+@pytest.mark.parametrize("above", ["", "data"])
+def test_one_table_over_train_and_test(tmp_path, above):
+    """As audiofolder of `datasets` has it."""
+    files = [f"{above}/{name}".lstrip("/") for name in ("train/0.wav", "train/1.wav", "test/0.wav")]
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        write_tone(tmp_path / file)
+    (tmp_path / "metadata.csv").write_text("file_name,text\n" + "".join(f"{file},{file}\n" for file in files))
+    with pytest.raises(InputError, match="splits train, test: choose"):
+        load_speech_dataset(tmp_path)
+    assert load_speech_dataset(tmp_path, split="train")["text"][:] == files[:2]
+    assert load_speech_dataset(tmp_path, split="test")["text"][:] == files[2:]
+
+
+def test_a_folder_of_speakers_has_no_splits(tmp_path):
+    for speaker in ("anna", "test"):
+        (tmp_path / speaker).mkdir()
+        write_tone(tmp_path / speaker / "a.wav")
+    (tmp_path / "metadata.csv").write_text("file_name,text\nanna/a.wav,a\ntest/a.wav,b\n")
+    assert load_speech_dataset(tmp_path).num_rows == 2
+    (tmp_path / "metadata.csv").unlink()
+    assert load_speech_dataset(tmp_path, require_text=False).num_rows == 2
+
+
+def test_train_and_test_of_audio_alone(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        write_tone(tmp_path / name / "a.wav")
+    with pytest.raises(InputError, match="splits test, train: choose"):
+        load_speech_dataset(tmp_path, require_text=False)
+    assert load_speech_dataset(tmp_path, split="test", require_text=False).num_rows == 1
+    with pytest.raises(InputError, match="2 audio files and no metadata.csv"):
+        load_speech_dataset(tmp_path, split="test")
+
+
+TEXT = 'Grüß dich, "Welt"; ça va?'
+QUOTED = '"{}"'.format(TEXT.replace('"', '""'))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metadata.csv", f"file_name,text\na.wav,{QUOTED}\n".encode("utf-8-sig")),
+        ("metadata.csv", f"file_name,text\r\na.wav,{QUOTED}\r\n\r\n".encode()),
+        ("metadata.csv", f"file_name, text\na.wav,{QUOTED}\n".encode()),
+        ("metadata.csv", f"file_name;text\na.wav;{QUOTED}\n".encode()),
+        ("metadata.csv", f'"file_name";"text"\r\n"a.wav";{QUOTED}\r\n'.encode("utf-16")),
+        ("metadata.csv", f"\ufefffile_name\ttext\na.wav\t{QUOTED}\n".encode("utf-16-be")),
+        ("metadata.csv", f"text|file_name\n{QUOTED}|a.wav\n".encode()),
+        ("metadata.tsv", f"file_name\ttext\r\na.wav\t{TEXT}\r\n".encode("utf-16")),
+        ("metadata.jsonl", json.dumps({"file_name": "a.wav", "text": TEXT}).encode("utf-8-sig")),
+        ("metadata.jsonl", (json.dumps({"file": "a.wav", "text": TEXT}, ensure_ascii=False) + "\r\n\r\n").encode()),
+    ],
+)
+def test_encodings_and_delimiters(tmp_path, name, content):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / name).write_bytes(content)
+    (row,) = load_speech_dataset(tmp_path)
+    assert row["text"] == TEXT
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "metadata.csv",
+            "file_name,text\na.wav,ok\na.wav,Grüße\n".encode("latin-1"),
+            "line 3 is not UTF-8: save it as",
+        ),
+        ("metadata.csv", "file_name,text\na.wav,ok\n".encode("utf-16-le"), "line 1 has a NUL character: save it as"),
+        ("metadata.csv", b"file_name,text\na.wav,ok\na.wav,o\0k\n", "line 3 has a NUL character"),
+        ("metadata.csv", b'file_name,text\na.wav,"ok\na.wav,"fine"\n', "line 3 cannot be read: ',' expected"),
+        ("metadata.csv", b'file_name,text\na.wav,ok\na.wav,"open\n', "line 3 cannot be read: unexpected end of data"),
+        ("metadata.csv", b"file_name,text,text\na.wav,a,b\n", "has two columns 'text'"),
+        ("metadata.csv", b"", "has no rows"),
+        (
+            "metadata.jsonl",
+            b'{"file": "a.wav"}\n{"file": "a.wav", "text": "\\ud83d"}\n',
+            "line 2 has half a character",
+        ),
+        ("metadata.jsonl", b'{"file": "a.wav", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "line 1 is not JSON"),
+        ("metadata.jsonl", b'{"file": "a.wav", "split": ["train"]}', r"'split' holds \['train'\], which is no name"),
+    ],
+)
+def test_tables_that_cannot_be_read(tmp_path, name, content, message):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load_speech_dataset(tmp_path)
+
+
+def test_values_of_several_types(tmp_path):
+    write_tone(tmp_path / "a.wav")
+    rows = [{"text": "one", "id": 1}, {"text": {"a": 1}, "id": "x"}, {"text": 7, "id": None}, {"text": "four", "n": 1}]
+    rows[0]["n"] = 10**30
+    lines = "".join(json.dumps({"file": "a.wav", **row}) + "\n" for row in rows)
+    (tmp_path / "metadata.jsonl").write_text(lines)
+    dataset = load_speech_dataset(tmp_path)
+    assert dataset["text"][:] == ["one", None, None, "four"]
+    assert dataset["id"][:] == ["1", "x", None, None] and dataset["n"][0] == str(10**30)
+
+
+def test_a_file_that_is_missing_is_left_to_the_filter(tmp_path):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "metadata.csv").write_text("file_name,text\ngone.wav,a\n,b\na.wav,c\n")
+    dataset = load_speech_dataset(tmp_path)
+    assert [row["audio"] and row["audio"]["path"] for row in dataset] == [
+        str(tmp_path / "gone.wav"),
+        None,
+        str((tmp_path / "a.wav").resolve()),
+    ]
+
+
+def test_accents_apart_and_together(tmp_path):
+    write_tone(tmp_path / unicodedata.normalize("NFD", "grüße.wav"))
+    name = unicodedata.normalize("NFC", "grüße.wav")
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\n{name},a\n", encoding="utf-8")
+    assert load_speech_dataset(tmp_path).num_rows == 1
