@@ -21,6 +21,9 @@ _PUBLIC = {
     "convert_hfq_state_dict": "conversion.published_fastslm",
     "ASKDTrainingArguments": "trainers.askd_arguments",
     "ASKDTrainer": "trainers.askd_trainer",
+    "transcribe": "transcription.transcribe",
+    "transcribe_files": "transcription.transcribe_files",
+    "load_checkpoint": "transcription.checkpoints",
     "distill": "trainers.distill",
     "evaluate": "evaluation.evaluate",
     "label": "labelling.label",
@@ -48,6 +51,9 @@ if TYPE_CHECKING:
     from .trainers.askd_arguments import ASKDTrainingArguments as ASKDTrainingArguments
     from .trainers.askd_trainer import ASKDTrainer as ASKDTrainer
     from .trainers.distill import distill as distill
+    from .transcription.checkpoints import load_checkpoint as load_checkpoint
+    from .transcription.transcribe import transcribe as transcribe
+    from .transcription.transcribe_files import transcribe_files as transcribe_files
 
 
 def __getattr__(name: str):

@@ -3,16 +3,13 @@
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# What tests cache goes with them.
-_CACHE = tempfile.TemporaryDirectory()
-os.environ["HF_DATASETS_CACHE"] = _CACHE.name
 
+import datasets
 import pytest
 import torch
 
@@ -53,6 +50,14 @@ def real_model() -> Callable[[str], Path]:
 def real_speech() -> Callable[[str], Path]:
     """`real_speech(name)` is a folder of human recordings; skips the test where it is absent."""
     return _folder_named_by("FASTWHISPER_DATA")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _a_cache_of_their_own(tmp_path_factory):
+    """What tests leave in the cache of `datasets` goes with their other files."""
+    folder = tmp_path_factory.mktemp("datasets")
+    datasets.config.HF_DATASETS_CACHE = folder
+    os.environ["HF_DATASETS_CACHE"] = str(folder)  # of the processes that tests start
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -4,6 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from transformers.utils.versions import require_version
+
+# ruff: noqa: E402
+# Ahead of what earlier versions lack, so that the error is one line that says so.
+require_version("transformers>=5.20")
+
 import numpy as np
 import torch
 from transformers import (

@@ -84,8 +84,8 @@ def test_bad_audio_is_left_out_by_name(teacher_folder, speech, tmp_path, caplog)
     write_nan(speech / "3.wav")
     assert main(options(teacher_folder, speech, tmp_path / "labels")) == 0
     assert "row 3 dropped: " in caplog.text and "3.wav has samples that are NaN" in caplog.text
-    assert "1 of 4 rows dropped: 1 bad audio" in caplog.text
-    assert len((tmp_path / "labels" / "metadata.jsonl").read_text().splitlines()) == 3
+    assert "1 of 5 rows dropped: 1 bad audio" in caplog.text
+    assert len((tmp_path / "labels" / "metadata.jsonl").read_text().splitlines()) == 4
 
 
 def test_bad_audio_that_stops_is_one_line(teacher_folder, speech, tmp_path, capsys):
