@@ -1,7 +1,10 @@
-"""Text files that are whole or not there."""
+"""Files and folders that are whole or not there."""
 
 import os
+import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import InputError
@@ -19,6 +22,27 @@ def write_whole(path: Path, text: str) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder of the same name to write into, elsewhere: it becomes `path` at the end, and is gone after an error.
+
+    Raises:
+        InputError: where `path` exists, or its place cannot be written in.
+    """
+    if path.exists():
+        raise InputError(f"{path} exists: choose a folder that does not, or remove it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-")
+    except OSError as error:
+        raise InputError(f"the folder {path} cannot be made: {error.strerror}") from error
+    with staging as place:
+        folder = Path(place) / path.name
+        folder.mkdir()
+        yield folder
+        folder.rename(path)
 
 
 def check_writable(path: Path) -> None:
