@@ -1,13 +1,14 @@
-"""Fine-tune LoRA adapters on a FastWhisper with peft, merge them, and save a model that needs no peft.
+"""Fine-tune LoRA adapters on a FastWhisper with peft, load them again, and merge them into a model without peft.
 
     python examples/finetune_lora.py OWNER/MODEL DATA OUTPUT --max_steps 500
 
+The adapters lie in OUTPUT-adapters and load with `AutoPeftModel.from_pretrained`; OUTPUT is the merged model.
 DATA is a data set on the Hub, or a folder with audio files and a metadata.csv with the columns file_name and text.
 """
 
 import argparse
 
-from peft import LoraConfig, get_peft_model
+from peft import AutoPeftModel, LoraConfig, get_peft_model
 from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from fastwhisper.data.collator import SpeechCollator
@@ -48,7 +49,9 @@ def main(argv: list[str] | None = None) -> Seq2SeqTrainer:
         data_collator=SpeechCollator(processor, language=options.language),
     )
     trainer.train()
-    export_folder(model.merge_and_unload(), processor, options.output)
+    trainer.save_model()  # the adapters alone
+    merged = AutoPeftModel.from_pretrained(trainer.args.output_dir).merge_and_unload()
+    export_folder(merged, processor, options.output)
     return trainer
 
 

@@ -1,11 +1,10 @@
 """fastwhisper: faster Whisper students by adaptive self-knowledge distillation, and speech for causal LLMs."""
 
 import importlib
-import os
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from .configuration.saved_folder import set_code_writer
-from .registration import register_auto_classes
+from wrapt import register_post_import_hook
 
 __version__ = "0.1.0"
 
@@ -18,12 +17,17 @@ _PUBLIC = {
     "FastSLMModel": "modeling.modeling_fastslm",
     "FastSLMForCausalLM": "modeling.modeling_fastslm",
     "FastSLMProcessor": "modeling.processing_fastslm",
+    "add_speech_tokens": "modeling.speech_tokens",
     "convert_hfq_state_dict": "conversion.published_fastslm",
     "ASKDTrainingArguments": "trainers.askd_arguments",
     "ASKDTrainer": "trainers.askd_trainer",
+    "transcribe": "transcription.transcribe",
+    "transcribe_files": "transcription.transcribe_files",
+    "load_checkpoint": "transcription.checkpoints",
     "distill": "trainers.distill",
     "evaluate": "evaluation.evaluate",
     "label": "labelling.label",
+    "register_auto_classes": "registration",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -42,9 +46,14 @@ if TYPE_CHECKING:
     )
     from .modeling.modeling_hfq_former import HFQFormer as HFQFormer
     from .modeling.processing_fastslm import FastSLMProcessor as FastSLMProcessor
+    from .modeling.speech_tokens import add_speech_tokens as add_speech_tokens
+    from .registration import register_auto_classes as register_auto_classes
     from .trainers.askd_arguments import ASKDTrainingArguments as ASKDTrainingArguments
     from .trainers.askd_trainer import ASKDTrainer as ASKDTrainer
     from .trainers.distill import distill as distill
+    from .transcription.checkpoints import load_checkpoint as load_checkpoint
+    from .transcription.transcribe import transcribe as transcribe
+    from .transcription.transcribe_files import transcribe_files as transcribe_files
 
 
 def __getattr__(name: str):
@@ -57,12 +66,15 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def _write_code(folder: str | os.PathLike) -> None:
+def _prepare(transformers: ModuleType) -> None:
+    from .configuration.saved_folder import set_code_writer
     from .hub_cards.remote_code import write_remote_code
+    from .registration import register_auto_classes
 
-    write_remote_code(folder)
+    register_auto_classes()
+    # Handed in from here, since the face alone stands above all rooms.
+    set_code_writer(write_remote_code)
 
 
-# Here, since every import of the package runs this file first, and it alone stands above all rooms.
-set_code_writer(_write_code)
-register_auto_classes()
+# Called when transformers is imported, or now if it is: see registration.py.
+register_post_import_hook(_prepare, "transformers")

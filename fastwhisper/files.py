@@ -1,14 +1,19 @@
 """Text files that are whole or not there."""
 
 import os
+import uuid
 from pathlib import Path
 
 from .errors import InputError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a UTF-8 file beside its name and rename it: who reads `path` finds the old file or the whole new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Write a UTF-8 file beside its name and rename it: whoever reads `path` finds the old file or the whole new one.
+
+    A full disk leaves the old file, and nothing beside it.
+    """
+    # Not the name with something added: that may be as long as the file system allows.
+    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)

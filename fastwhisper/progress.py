@@ -1,6 +1,8 @@
-"""What evaluation and transcription show on standard error."""
+"""What long work shows on standard error."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import transformers
 from rich.console import Console
@@ -25,8 +27,21 @@ def progress_bar(shown: bool = True) -> Progress:
     )
 
 
+@contextmanager
+def set_aside(progress: Progress) -> Iterator[None]:
+    """Take a bar away while something else is printed: on a terminal that would land in its line."""
+    if progress.disable:
+        yield
+        return
+    progress.stop()
+    try:
+        yield
+    finally:
+        progress.start()
+
+
 def quiet_transformers() -> None:
-    """Keep transformers from warning of what its own `generate` calls do, and from drawing bars into a file."""
+    """Keep transformers from warning about what this package does on purpose, and from drawing bars into a file."""
     transformers.logging.set_verbosity_error()
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()

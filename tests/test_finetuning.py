@@ -1,5 +1,6 @@
 """A loaded student is fine-tuned by stock tools: the loss scale is right, LoRA trains, merges and reloads."""
 
+import copy
 import importlib.util
 import json
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import AutoPeftModel, LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoModelForSpeechSeq2Seq,
     Seq2SeqTrainer,
@@ -18,7 +19,7 @@ from transformers import (
 
 from fastwhisper import FastWhisperForConditionalGeneration
 
-from .hub_folders import save_student, tiny_student
+from .hub_folders import WITHOUT_PACKAGE, python_answer, save_student, tiny_student
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -115,6 +116,65 @@ def test_adapters_load_through_the_auto_class(tmp_path, demo_tokenizer):
     assert any("lora_" in name for name, _ in loaded.named_parameters())
 
 
+# Trains nothing: adapters of random weights change what the model says, too.
+ADAPT = (
+    WITHOUT_PACKAGE
+    + """
+import json, torch
+from peft import AutoPeftModel, LoraConfig, get_peft_model
+from transformers import AutoModelForSpeechSeq2Seq
+
+torch.set_num_threads(1)
+batch = {"input_features": torch.ones(1, 80, 200), "decoder_input_ids": torch.tensor([[641, 642, 648]])}
+student = AutoModelForSpeechSeq2Seq.from_pretrained(sys.argv[1], trust_remote_code=True)
+adapted = get_peft_model(student, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)).eval()
+adapted.save_pretrained("adapters")
+loaded = AutoPeftModel.from_pretrained("adapters").eval()
+print(json.dumps({
+    "classes": [type(model.get_base_model()).__module__.split(".")[0] for model in (adapted, loaded)],
+    "differ": float((adapted(**batch).logits - loaded(**batch).logits).abs().max()),
+    "recorded": json.load(open("adapters/adapter_config.json"))["auto_mapping"],
+}))
+"""
+)
+WHISPER = {
+    "base_model_class": "WhisperForConditionalGeneration",
+    "parent_library": "transformers.models.whisper.modeling_whisper",
+}
+
+
+def test_adapters_on_trusted_code_load_by_the_usual_recipe(tmp_path, demo_tokenizer):
+    folder = save_student(tmp_path / "student", demo_tokenizer)
+    answers = python_answer(ADAPT, tmp_path, folder)
+    assert answers["recorded"] == WHISPER
+    assert answers["classes"] == ["transformers_modules", "transformers"] and answers["differ"] == 0.0
+
+
+def test_adapters_on_our_class_load_by_the_usual_recipe(tmp_path, demo_tokenizer, rows):
+    folder = save_student(tmp_path / "student", demo_tokenizer)
+    student = FastWhisperForConditionalGeneration.from_pretrained(folder)
+    config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted = get_peft_model(student, config).eval()
+    expected = adapted(**collate(rows)).logits.detach()
+    # Copies, such as a teacher of earlier weights, are saved as what they are.
+    for name, model in (("adapters", adapted), ("copied", copy.deepcopy(adapted))):
+        model.save_pretrained(tmp_path / name)
+        loaded = AutoPeftModel.from_pretrained(tmp_path / name).eval()
+        torch.testing.assert_close(loaded(**collate(rows)).logits, expected)
+    merged = loaded.merge_and_unload()
+    torch.testing.assert_close(merged(**collate(rows)).logits, expected, rtol=1e-4, atol=1e-4)
+    assert type(merged) is WhisperForConditionalGeneration
+    saved = json.loads((tmp_path / "adapters" / "adapter_config.json").read_text())
+    assert saved["auto_mapping"] == WHISPER and saved["base_model_name_or_path"] == str(folder)
+
+
+def test_a_task_of_peft_stays(tmp_path, demo_tokenizer):
+    config = LoraConfig(task_type="SEQ_2_SEQ_LM", r=2, target_modules=["q_proj"])
+    get_peft_model(tiny_student(demo_tokenizer), config).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert saved["auto_mapping"] is None and saved["task_type"] == "SEQ_2_SEQ_LM"
+
+
 @pytest.fixture(scope="module")
 def example_folders(tmp_path_factory, demo_tokenizer):
     """A saved student, and a folder of audio files with their texts."""
@@ -150,3 +210,8 @@ def test_the_example_trains_and_saves_a_whole_folder(example_folders, tmp_path, 
     tuned = FastWhisperForConditionalGeneration.from_pretrained(output).state_dict()
     start = FastWhisperForConditionalGeneration.from_pretrained(example_folders / "student").state_dict()
     assert any(not torch.equal(tuned[key], start[key]) for key in start)
+    if name == "finetune_lora":
+        adapters = tmp_path / "tuned-adapters"
+        assert json.loads((adapters / "adapter_config.json").read_text())["auto_mapping"] == WHISPER
+        again = AutoPeftModel.from_pretrained(adapters).merge_and_unload().state_dict()
+        assert all(torch.equal(tuned[key], again[key]) for key in start)

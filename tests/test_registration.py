@@ -9,24 +9,58 @@ from .tiny_models import tiny_whisper
 
 ORDERS = {
     "package first": "import fastwhisper; import transformers",
+    "pipeline after it": "import fastwhisper; from transformers import pipeline",
+    "module of an AutoClass after it": "import fastwhisper; import transformers.models.auto.modeling_auto",
+    # These two import AutoClasses while they are half imported themselves.
+    "layers after it": "import fastwhisper; from transformers.modeling_layers import GradientCheckpointingLayer",
+    "processing after it": "import fastwhisper; from transformers.processing_utils import ProcessorMixin",
+    "peft after it": "import fastwhisper; from peft import LoraConfig",
     "auto classes first": "from transformers import AutoModelForSpeechSeq2Seq; import fastwhisper",
     "Whisper first": "from transformers import WhisperForConditionalGeneration; import fastwhisper",
     "our configuration first": "from fastwhisper.configuration.configuration_fastwhisper import FastWhisperConfig",
+    "our model first": "from fastwhisper.modeling.modeling_fastslm import FastSLMModel",
+    "explicitly, twice": "from fastwhisper import register_auto_classes as register; register(); register()",
+    "threads": """
+import threading
+import transformers
+names = ["fastwhisper.FastSLMModel", "fastwhisper.FastWhisperConfig", "fastwhisper.ASKDTrainer"]
+names += ["transformers.AutoModel", "transformers.pipeline", "transformers.WhisperModel"]
+start, failed = threading.Barrier(len(names)), []
+def take(module, name):
+    start.wait()
+    try:
+        exec(f"from {module} import {name}", {})
+    except Exception as error:
+        failed.append(error)
+threads = [threading.Thread(target=take, args=name.split(".")) for name in names]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert not failed, failed
+""",
 }
 # Each order runs in a child of one interpreter that has much, and nothing of transformers: a start costs seconds.
 IMPORTS = """
 import json, multiprocessing, sys
-import accelerate, sympy, torch
+import accelerate, datasets, sympy, tokenizers, torch, torch._dynamo, torch.distributed.fsdp, torch.distributed.tensor
 
 assert "transformers" not in sys.modules
 
 def run(statement, answers):
-    exec(statement)
-    from transformers import AutoConfig, AutoModel, AutoModelForSpeechSeq2Seq, AutoProcessor
-    from fastwhisper import FastWhisperConfig
-    registered = [auto._model_mapping[FastWhisperConfig].__module__ for auto in (AutoModel, AutoModelForSpeechSeq2Seq)]
-    watchers = [finder for finder in sys.meta_path if type(finder).__module__.startswith("fastwhisper")]
-    answers.put([registered, type(AutoConfig.for_model("fastslm")).__name__, len(watchers)])
+    exec(statement, {})
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM
+    from transformers import AutoModelForSpeechSeq2Seq
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+    import fastwhisper
+    models = {
+        (auto.__name__, config.__name__): auto._model_mapping[config]
+        for auto in (AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoModelForSpeechSeq2Seq)
+        for config in (fastwhisper.FastWhisperConfig, fastwhisper.FastSLMConfig)
+        if config in auto._model_mapping
+    }
+    assert all(model is getattr(fastwhisper, model.__name__) for model in models.values())
+    assert type(AutoConfig.for_model("fastslm")) is fastwhisper.FastSLMConfig
+    assert PROCESSOR_MAPPING[fastwhisper.FastSLMConfig] is fastwhisper.FastSLMProcessor
+    answers.put(sorted([*names, model.__name__] for names, model in models.items()))
 
 context = multiprocessing.get_context("fork")
 answers = {}
@@ -38,6 +72,13 @@ for name, statement in json.loads(sys.argv[1]).items():
     answers[name] = queue.get(timeout=1) if process.exitcode == 0 else f"exit code {process.exitcode}"
 print(json.dumps(answers))
 """
+REGISTERED = [
+    ["AutoModel", "FastSLMConfig", "FastSLMModel"],
+    ["AutoModel", "FastWhisperConfig", "FastWhisperForConditionalGeneration"],
+    ["AutoModelForCausalLM", "FastSLMConfig", "FastSLMForCausalLM"],
+    ["AutoModelForMultimodalLM", "FastSLMConfig", "FastSLMForCausalLM"],
+    ["AutoModelForSpeechSeq2Seq", "FastWhisperConfig", "FastWhisperForConditionalGeneration"],
+]
 LOAD = """
 import json, os, sys
 import fastwhisper
@@ -83,12 +124,7 @@ def kinds(tmp_path_factory, demo_tokenizer):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_every_order_of_imports_registers(orders, order):
-    registered, other_family, watchers = orders[order]
-
-    assert registered == ["fastwhisper.modeling.modeling_fastwhisper"] * 2
-    assert other_family == "FastSLMConfig"
-    # Nothing waits any more, so that nothing watches the imports of the rest of the program.
-    assert watchers == 0
+    assert orders[order] == REGISTERED
 
 
 def test_plain_checkpoints_load_as_before(kinds):

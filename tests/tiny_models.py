@@ -29,6 +29,7 @@ def tiny_whisper(
 ) -> WhisperForConditionalGeneration:
     """A random Whisper for `tokenizer` with a window of `seconds`, and all that `generate` reads."""
     torch.manual_seed(seed)
+    ffn_dim = settings.pop("ffn_dim", 2 * d_model)
     ids = tokenizer.convert_tokens_to_ids
     config = WhisperConfig(
         vocab_size=len(tokenizer),
@@ -37,8 +38,8 @@ def tiny_whisper(
         decoder_layers=decoder_layers,
         encoder_attention_heads=4,
         decoder_attention_heads=4,
-        encoder_ffn_dim=2 * d_model,
-        decoder_ffn_dim=2 * d_model,
+        encoder_ffn_dim=ffn_dim,
+        decoder_ffn_dim=ffn_dim,
         num_mel_bins=mel_bins,
         max_source_positions=50 * seconds,
         max_target_positions=settings.pop("max_target_positions", 64),

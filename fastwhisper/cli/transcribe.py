@@ -4,121 +4,136 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .arguments import run_parsed
+from .arguments import Verb, given
+from .shared_arguments import DeviceArguments, SpeechArguments
 
 if TYPE_CHECKING:
     from ..transcription.transcripts import Transcript
 
-DESCRIPTION = "Write the text of audio files, of folders of them, and of standard input (-)."
-FILES = ("files", "audio files, folders (with all below them), or - for standard input; put them before the flags")
+
+@dataclass
+class ModelArguments:
+    """Model."""
+
+    model: str = field(metadata={"help": "name on the Hub or folder of the model"})
 
 
 @dataclass
-class TranscribeArguments:
-    """With which model, into what."""
+class DecodingArguments:
+    """Decoding."""
 
-    model: str = field(metadata={"help": "name or folder of the model"})
-    format: list[str] = field(
-        default_factory=lambda: ["txt"], metadata={"help": "txt, srt, vtt, json, or several of them (default: txt)"}
-    )
-    output: str | None = field(
-        default=None, metadata={"help": "folder for the transcripts; without it they go to standard output"}
-    )
     word_timestamps: bool = field(default=False, metadata={"help": "times of words, in json and vtt"})
-    language: str | None = field(
-        default=None, metadata={"help": "code or English name; by default the model's own, else as heard"}
-    )
-    task: str = field(default="transcribe", metadata={"help": "transcribe, or translate (into English)"})
     batch_size: int = field(default=8, metadata={"help": "short files that are decoded together"})
     num_beams: int = field(default=1, metadata={"help": "beams; 1 is greedy"})
-    device: str | None = field(default=None, metadata={"help": "cpu or cuda; CUDA where there is one"})
-    dtype: str | None = field(
-        default=None, metadata={"help": "float32, float16 or bfloat16; float32 on the CPU, float16 on CUDA"}
+    seed: int = field(default=0, metadata={"help": "seed of the sampling where the model repeats itself or is unsure"})
+
+
+@dataclass
+class OutputArguments:
+    """Output."""
+
+    format: list[str] = field(
+        default_factory=lambda: ["txt"],
+        metadata={"help": "txt (the default), srt, vtt, json, or several of them", "metavar": "FORMAT ..."},
     )
-    seed: int = field(default=0, metadata={"help": "fixes the sampling where the model repeats itself or is unsure"})
+    output: str | None = field(
+        default=None,
+        metadata={"help": "folder for the transcripts; by default they are printed", "metavar": "FOLDER"},
+    )
 
 
-def transcribe(files: Sequence[str], arguments: TranscribeArguments) -> "list[Transcript]":
-    """Transcribe, write or print, and return the transcripts in the order of the files.
+VERB = Verb(
+    "fastwhisper transcribe",
+    "Write the text of audio files, of folders of them, and of standard input (-).\n\n"
+    "A file that cannot be read is named on standard error, and the others are transcribed; the exit code is then 1,\n"
+    "or 2 where none could be read.",
+    "fastwhisper transcribe talk.flac interviews --model openai/whisper-small --format srt json --output texts",
+    [ModelArguments, SpeechArguments, DecodingArguments, DeviceArguments, OutputArguments],
+    ("files", "audio files, folders (with all below them), or - for standard input; they go before the flags"),
+)
 
-    All files are checked before the model is loaded. With `arguments.output` each is written when it is ready.
 
-    Raises:
-        InputError: for a file, a model or an option that cannot be used.
-    """
+def run(
+    files: Sequence[str],
+    model: ModelArguments,
+    speech: SpeechArguments,
+    decoding: DecodingArguments,
+    device: DeviceArguments,
+    output: OutputArguments,
+) -> int:
+    """Transcribe, and print each transcript that is not written to a folder as soon as it is done."""
     import sys
     from pathlib import Path
 
     from ..errors import InputError
-    from ..files import check_writable, write_whole
-    from ..progress import progress_bar, quiet_transformers
-    from ..transcription.checkpoints import load_checkpoint
-    from ..transcription.decoding import GenerationOptions, check_prompt
-    from ..transcription.recordings import find_recordings, output_paths, transcribe_recordings
-    from ..transcription.subtitles import WRITERS
+    from ..progress import quiet_transformers
+    from ..transcription.transcribe_files import transcribe_files
 
-    formats = _formats(arguments.format, list(WRITERS))
+    formats = _formats(output.format)
+    several = len(files) > 1 or (len(files) == 1 and Path(files[0]).is_dir())
     if not files:
         raise InputError("no audio file is given; see fastwhisper transcribe --help")
-    for name, number in (("batch_size", arguments.batch_size), ("num_beams", arguments.num_beams)):
-        if number < 1:
-            raise InputError(f"--{name} must be 1 or more, not {number}")
+    if output.output is None:
+        _check_printable(formats, several)
     quiet_transformers()
-    recordings = find_recordings(files, sys.stdin.buffer)
-    paths = output_paths(recordings, Path(arguments.output), formats) if arguments.output else {}
-    if not arguments.output:
-        _check_printable(formats, len(recordings))
-    model, processor = load_checkpoint(arguments.model, arguments.device, arguments.dtype)
-    check_prompt(model.generation_config, arguments.language, arguments.task)
-    for path in [path for targets in paths.values() for path in targets]:
-        check_writable(path)
-    options = GenerationOptions(
-        language=arguments.language,
-        task=arguments.task,
-        timestamps=formats != ["txt"],
-        word_timestamps=arguments.word_timestamps,
-        num_beams=arguments.num_beams,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
+    results = transcribe_files(
+        files,
+        **given(model),
+        **given(speech),
+        **given(decoding),
+        **given(device),
+        formats=formats,
+        output=output.output,
+        standard_input=sys.stdin.buffer,
+        show_progress=True,
     )
-    finished = []
-    with progress_bar() as progress:
-        bar = progress.add_task("transcribe", total=sum(recording.duration for recording in recordings))
-        for recording, transcript in transcribe_recordings(model, processor, recordings, options):
-            if paths:
-                for kind, path in zip(formats, paths[recording], strict=True):
-                    write_whole(path, WRITERS[kind](recording.name, transcript))
-            finished.append((recording, transcript))
-            progress.advance(bar, recording.duration)
-    if not arguments.output:
-        for recording, transcript in finished:
-            # Which text is whose: json says it itself.
-            label = f"{recording.name}: " if len(finished) > 1 and formats == ["txt"] else ""
-            print(label + WRITERS[formats[0]](recording.name, transcript), end="")
-    return [transcript for _, transcript in finished]
+    done = failed = 0
+    for name, result in results:
+        if isinstance(result, InputError):
+            failed += 1
+            print(f"fastwhisper transcribe: error: {' '.join(str(result).split())}", file=sys.stderr)
+            continue
+        done += 1
+        if output.output is None:
+            _print_transcript(name, result, formats[0], labelled=several)
+    return 0 if not failed else 1 if done else 2
 
 
-def _formats(given: Sequence[str], known: list[str]) -> list[str]:
+def _formats(given: Sequence[str]) -> list[str]:
     """The formats, separated by spaces or commas, each once."""
     from ..errors import InputError
+    from ..transcription.subtitles import WRITERS
 
     formats = list(dict.fromkeys(kind for item in given for kind in item.split(",")))
     for kind in formats:
-        if kind not in known:
+        if kind not in WRITERS:
             raise InputError(
-                f"there is no format {kind!r}; the formats are {', '.join(known)} (files go before flags)"
+                f"there is no format {kind!r}; the formats are {', '.join(WRITERS)} (files go before the flags)"
             )
     return formats
 
 
-def _check_printable(formats: list[str], files: int) -> None:
+def _check_printable(formats: list[str], several: bool) -> None:
     from ..errors import InputError
 
     if len(formats) > 1:
         raise InputError("several formats need --output, a folder for them")
-    if files > 1 and formats[0] in ("srt", "vtt"):
+    if several and formats[0] in ("srt", "vtt"):
         raise InputError(f"several files in {formats[0]} need --output, a folder for them")
 
 
-def main(argv: Sequence[str]) -> None:
-    run_parsed("fastwhisper transcribe", DESCRIPTION, argv, TranscribeArguments, transcribe, positional=FILES)
+def _print_transcript(name: str, transcript: "Transcript", kind: str, labelled: bool) -> None:
+    """Print at once, with ? for what the console cannot show: the rest must not be lost for a character."""
+    import sys
+
+    from ..transcription.subtitles import WRITERS
+
+    # JSON says itself which file it is of.
+    label = f"{name}: " if labelled and kind == "txt" else ""
+    encoding = sys.stdout.encoding or "utf-8"
+    text = (label + WRITERS[kind](name, transcript)).encode(encoding, errors="replace").decode(encoding)
+    print(text, end="", flush=True)
+
+
+def main(argv: Sequence[str]) -> int | None:
+    return VERB.run(argv, run)

@@ -5,13 +5,15 @@ from typing import Any, Literal
 
 from transformers.utils.versions import require_version
 
-require_version("transformers>=5.20")  # Before what earlier versions do not have, for a line that says so.
+# ruff: noqa: E402
+# Ahead of what earlier versions lack, so that the error is one line that says so.
+require_version("transformers>=5.20")
 
-from huggingface_hub.dataclasses import strict  # noqa: E402
-from transformers import AutoConfig, PreTrainedConfig  # noqa: E402
-from transformers.configuration_utils import SubConfigSpec  # noqa: E402
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
 
-from .saved_folder import write_own_code  # noqa: E402
+from .saved_folder import write_own_code
 
 # Log-mel frames a second and log-mel frames per encoder frame of every Whisper encoder.
 MEL_FRAMES_PER_SECOND = 100

@@ -5,12 +5,14 @@ from typing import Any
 
 from transformers.utils.versions import require_version
 
-require_version("transformers>=5.20")  # Before what earlier versions do not have, for a line that says so.
+# ruff: noqa: E402
+# Ahead of what earlier versions lack, so that the error is one line that says so.
+require_version("transformers>=5.20")
 
-from huggingface_hub.dataclasses import strict  # noqa: E402
-from transformers import WhisperConfig  # noqa: E402
+from huggingface_hub.dataclasses import strict
+from transformers import WhisperConfig
 
-from .saved_folder import write_own_code  # noqa: E402
+from .saved_folder import write_own_code
 
 
 @strict
@@ -67,9 +69,9 @@ def plain_whisper_settings() -> dict[str, Any]:
     `architectures` is the name that vLLM looks for. The `attribute_map` is Whisper's, and leaves no `auto_map` in what
     plain Whisper saves, which would name code that it does not save.
     """
-    # Plain Whisper runs none of our code and saves every key of config.json that it does not know. All that config.json
-    # can do about it is to give a key another name, so `auto_map` becomes the one setting that every version (tried:
-    # 4.57 to 5.23) sets anew when it loads a model, to the model's own name, and none reads back.
+    # Plain Whisper runs none of our code and saves every key of config.json that it does not know. All that the file
+    # can do about it is to give a key another name: `auto_map` becomes the one setting that every version (tried: 4.57
+    # to 5.23) sets anew when it loads a model, to the model's own name, and none reads back.
     return {
         "architectures": ["WhisperForConditionalGeneration"],
         "attribute_map": {**WhisperConfig.attribute_map, "auto_map": "_name_or_path"},

@@ -1,7 +1,9 @@
-"""Published FastSLM checkpoints (arXiv 2601.06199) to this package's names, and back.
+"""Weights of published FastSLM checkpoints (arXiv 2601.06199) under this package's names, and back.
 
 The names are those of the authors' reference code: `encoder.compressor1.query`, `encoder.stage1.conv1.weight`,
-`encoder.out_attn.0.cross_attn.q.weight`, `encoder.llm_proj.weight`, `encoder.whisper.*`, `llm.*`.
+`encoder.out_attn.0.cross_attn.q.weight`, `encoder.llm_proj.weight`, `encoder.whisper.*`, `llm.*`. Every compressor
+also holds its fixed sinusoids as buffers, `encoder.compressor1.q_pos_embeds` and `.kv_pos_embeds`; this package
+computes them instead.
 """
 
 import re
@@ -9,7 +11,13 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
+from ..errors import InputError
+from ..modeling.modeling_hfq_former import sinusoids
+
 _COMPRESSOR = {"query": "queries", "q_ln": "query_norm", "kv_ln": "key_norm", "out_proj": "out_proj"}
+_QUERY_SINUSOIDS, _KEY_SINUSOIDS = "q_pos_embeds", "kv_pos_embeds"
+# What two formulas for one sinusoid may differ by in float32, at position 1,500.
+_SINUSOID_TOLERANCE = 1e-3
 _STAGE = {"conv1": "conv1", "conv2": "conv2", "ln_post": "norm"}
 _ATTENTION = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out_proj": "out_proj"}
 _WHISPER = {
@@ -31,36 +39,57 @@ def convert_hfq_state_dict(published: Mapping[str, torch.Tensor]) -> dict[str, t
 
     Args:
         published (`Mapping[str, torch.Tensor]`):
-            The adapter under its published names, with or without the leading `encoder.`. The other parts of a
-            published checkpoint may be among them and are left out (see `split_published`).
+            The adapter under its published names, with or without the leading `encoder.`, with or without the buffers
+            of sinusoids. The other parts of a published checkpoint may be among them and are left out (see
+            `split_published`).
 
     Returns:
         `dict[str, torch.Tensor]`
 
     Raises:
-        ValueError: for names that no published adapter has, and for missing ones; it lists them.
+        InputError: for names that no published adapter has and for missing ones, with a list of them; for sinusoids
+            other than this package's.
     """
     named = split_published(published)["adapter"]
     stages = _count(named, r"stage(\d+)\.", first=1)
     blocks = _count(named, r"out_attn\.(\d+)\.", first=0)
     names = _adapter_names(scales=stages + 1, blocks=blocks)
-    _check_names(named, names, "the published adapter")
+    buffers = _sinusoid_names(scales=stages + 1)
+    _check_names([name for name in named if name not in buffers], names, "the published adapter")
     converted = {ours: named[theirs] for theirs, ours in names.items()}
     # A query matrix may carry a batch dimension of one.
-    return {name: w.reshape(w.shape[-2:]) if name.endswith("queries") else w for name, w in converted.items()}
+    converted = {name: w.reshape(w.shape[-2:]) if name.endswith("queries") else w for name, w in converted.items()}
+    _check_sinusoids({name: named[name] for name in buffers if name in named}, converted)
+    return converted
 
 
-def publish_hfq_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The reverse of `convert_hfq_state_dict`, with the leading `encoder.`.
+def publish_hfq_state_dict(
+    state_dict: Mapping[str, torch.Tensor], max_source_positions: int = 1500
+) -> dict[str, torch.Tensor]:
+    """The reverse of `convert_hfq_state_dict`, with the leading `encoder.` and the buffers of sinusoids in float32.
+
+    Args:
+        state_dict (`Mapping[str, torch.Tensor]`): Of an `HFQFormer` with the published behaviour.
+        max_source_positions (`int`, *optional*, defaults to 1500): Encoder frames of a window.
 
     Raises:
-        ValueError: for weights that the published adapter has no place for, such as a feed-forward network.
+        InputError: for weights that the published adapter has no place for, such as a feed-forward network.
     """
     scales = _count(state_dict, r"compressors\.(\d+)\.", first=0)
     blocks = _count(state_dict, r"blocks\.(\d+)\.", first=0)
     names = {ours: theirs for theirs, ours in _adapter_names(scales, blocks).items()}
     _check_names(state_dict, names, "the HFQ-Former")
-    return {f"encoder.{theirs}": state_dict[ours] for ours, theirs in names.items()}
+    published = {f"encoder.{theirs}": state_dict[ours] for ours, theirs in names.items()}
+    width = state_dict["fusion.queries"].shape[-1]
+    for name, positions in _sinusoid_lengths(state_dict, max_source_positions).items():
+        published[f"encoder.{name}"] = sinusoids(torch.arange(positions), width)
+    return published
+
+
+def published_positions(published: Mapping[str, torch.Tensor]) -> int | None:
+    """Encoder frames of a window, by the buffers of a published checkpoint; `None` where it has none."""
+    keys = split_published(published)["adapter"].get(f"compressor1.{_KEY_SINUSOIDS}")
+    return None if keys is None else keys.shape[-2]
 
 
 def split_published(published: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
@@ -90,7 +119,7 @@ def convert_whisper_encoder(published: Mapping[str, torch.Tensor]) -> dict[str, 
     """An encoder in openai's names (with or without the leading `encoder.`) in transformers' names.
 
     Raises:
-        ValueError: for names that openai's encoder does not have; it lists them.
+        InputError: for names that openai's encoder does not have and for missing ones, with a list of them.
     """
     named = {_without_encoder(name): weight for name, weight in published.items()}
     names = _whisper_names(_count(named, r"blocks\.(\d+)\.", first=0))
@@ -111,7 +140,7 @@ def split_lora(
     """A language model in PEFT's names as plain weights and the LoRA matrices (A, B) of each module.
 
     Raises:
-        ValueError: where a module has only one of its two matrices.
+        InputError: where a module has only one of its two matrices.
     """
     plain: dict[str, torch.Tensor] = {}
     sides: dict[str, dict[str, torch.Tensor]] = {}
@@ -124,7 +153,7 @@ def split_lora(
             sides.setdefault(part["module"], {})[part["side"]] = weight
     half = [module for module, matrices in sides.items() if len(matrices) != 2]
     if half:
-        raise ValueError(f"only one of the two LoRA matrices is there for {_listed(half)}")
+        raise InputError(f"only one of the two LoRA matrices is there for {_listed(half)}")
     return plain, {module: (matrices["A"], matrices["B"]) for module, matrices in sides.items()}
 
 
@@ -134,11 +163,11 @@ def merge_lora(
     """W + (alpha / r) B A for each module of `lora`, computed in float32; the other weights as they are.
 
     Raises:
-        ValueError: where a module of `lora` has no weight; it lists them.
+        InputError: where a module of `lora` has no weight; it lists them.
     """
     missing = [module for module in lora if f"{module}.weight" not in plain]
     if missing:
-        raise ValueError(f"LoRA matrices without a weight of the language model: {_listed(missing)}")
+        raise InputError(f"LoRA matrices without a weight of the language model: {_listed(missing)}")
     merged = dict(plain)
     for module, (down, up) in lora.items():
         weight = plain[f"{module}.weight"]
@@ -159,8 +188,8 @@ def peft_state_dict(lora: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> di
 def _adapter_names(scales: int, blocks: int) -> dict[str, str]:
     """Published adapter names to ours."""
     names = {}
-    compressors = [(f"compressor{scale + 1}", f"compressors.{scale}") for scale in range(scales)]
-    for theirs, ours in [*compressors, ("compressor", "fusion")]:
+    compressors = [*(f"compressors.{scale}" for scale in range(scales)), "fusion"]
+    for theirs, ours in zip(_compressor_names(scales), compressors, strict=True):
         for part, own in _COMPRESSOR.items():
             for suffix in [""] if part == "query" else [".weight", ".bias"]:
                 names[f"{theirs}.{part}{suffix}"] = f"{ours}.{own}{suffix}"
@@ -178,6 +207,46 @@ def _adapter_names(scales: int, blocks: int) -> dict[str, str]:
             for suffix in ("weight", "bias"):
                 names[f"{theirs}.{norm}.{suffix}"] = f"{ours}.{own}.{suffix}"
     return names
+
+
+def _compressor_names(scales: int) -> list[str]:
+    return [*(f"compressor{scale + 1}" for scale in range(scales)), "compressor"]
+
+
+def _sinusoid_names(scales: int) -> list[str]:
+    return [f"{name}.{kind}" for name in _compressor_names(scales) for kind in (_QUERY_SINUSOIDS, _KEY_SINUSOIDS)]
+
+
+def _sinusoid_lengths(adapter: Mapping[str, torch.Tensor], positions: int) -> dict[str, int]:
+    """Positions of each buffer of sinusoids of an adapter in `HFQFormer`'s names."""
+    scales = _count(adapter, r"compressors\.(\d+)\.", first=0)
+    queries = [len(adapter[f"compressors.{scale}.queries"]) for scale in range(scales)]
+    # Each scale halves the frames of the one before it; the last compressor reads the queries of all.
+    frames = [-(-positions // 2**scale) for scale in range(scales)]
+    sizes = zip([*queries, len(adapter["fusion.queries"])], [*frames, sum(queries)], strict=True)
+    return dict(zip(_sinusoid_names(scales), (length for size in sizes for length in size), strict=True))
+
+
+def _check_sinusoids(buffers: Mapping[str, torch.Tensor], adapter: Mapping[str, torch.Tensor]) -> None:
+    """Check that a checkpoint's buffers, where it has them, are the sinusoids that this package computes."""
+    if not buffers:
+        return
+    lengths = _sinusoid_lengths(adapter, published_positions(buffers) or 0)
+    width = adapter["fusion.queries"].shape[-1]
+    _check_names(buffers, lengths, "the published sinusoids")
+    for name, length in lengths.items():
+        given = buffers[name]
+        if given.ndim == 3 and len(given) == 1:  # a batch dimension of one
+            given = given[0]
+        if given.shape != (length, width):
+            raise InputError(f"{name} has shape {tuple(given.shape)}, but only {(length, width)} fits the adapter")
+        tolerance = max(_SINUSOID_TOLERANCE, torch.finfo(given.dtype).eps)
+        difference = float((given.float() - sinusoids(torch.arange(length), width)).abs().max())
+        if not difference <= tolerance:
+            raise InputError(
+                f"{name} differs by up to {difference:.3g} from the sinusoids of the published model, which this "
+                "package computes: the checkpoint cannot be converted"
+            )
 
 
 def _whisper_names(layers: int) -> dict[str, str]:
@@ -205,7 +274,7 @@ def _count(names: Iterable[str], pattern: str, first: int) -> int:
 def _check_names(given: Iterable[str], expected: Iterable[str], what: str) -> None:
     unknown, missing = sorted(set(given) - set(expected)), sorted(set(expected) - set(given))
     if unknown or missing:
-        raise ValueError(f"{what} has unknown weights: {_listed(unknown)}; and lacks: {_listed(missing)}")
+        raise InputError(f"{what}: unknown weights: {_listed(unknown)}; missing weights: {_listed(missing)}")
 
 
 def _listed(names: list[str]) -> str:

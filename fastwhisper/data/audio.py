@@ -230,7 +230,7 @@ def _header(source: AudioSource) -> Any:
     return header
 
 
-def _open(source: AudioSource) -> str | io.BytesIO:
+def _open(source: AudioSource) -> str | bytes | io.BytesIO:
     """What soundfile can read: a local path, or the whole of a file in memory."""
     if source is None:
         raise InputError("a row has no audio")
@@ -253,7 +253,8 @@ def _open(source: AudioSource) -> str | io.BytesIO:
         raise InputError(f"there is no audio file {path}")
     if os.path.splitext(path)[1].lower() in RAW_SUFFIXES:
         raise InputError(f"{path} holds raw samples, whose rate and type nothing tells: convert it to WAV or FLAC")
-    return path
+    # soundfile encodes a name itself, and cannot where it is no text.
+    return path if os.name == "nt" else os.fsencode(path)
 
 
 def _download(address: str) -> io.BytesIO:

@@ -1,68 +1,22 @@
 """Generation from speech: a budget from the audio's duration, a guard against loops, and no silent cut."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import (
-    GenerationConfig,
-    GenerationMixin,
-    LogitsProcessorList,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
+from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, StoppingCriteriaList
 from transformers.utils import logging
 
-from .prompt_audio import PromptAudio, placeholder_runs, split_by_prompt
-from .stitching_fastslm import (
-    AUDIO_INPUTS,
-    CUT_BY_LENGTH,
-    CUT_BY_LOOP_GUARD,
-    EXTRA_TEXT_TOKENS,
-    FINISHED,
-    TEXT_TOKENS_PER_SECOND,
-    StitchedGenerationMixin,
-)
+from .answer_budget import budget, check_fits
+from .finish_reasons import FINISHED, LoopGuard, end_token_ids, finish_reason
+from .prompt_audio import PromptAudio, split_by_prompt
+from .stitching_fastslm import generate_stitched
 
+AUDIO_INPUTS = ("input_features", "input_features_mask", "audio_features", "tokens_per_window")
 logger = logging.get_logger(__name__)
 
 
-class LoopGuard(StoppingCriteria):
-    r"""Stops a row whose end is one n-gram over and over.
-
-    The end is a loop where its last `max(min_repeats * n, min_length)` tokens repeat with a period of n tokens, for
-    an n of 1 to `max_period`: words said a few times in a row are not.
-
-    Args:
-        prompt_length (`int`): tokens before the generated ones.
-        max_period (`int`, *optional*, defaults to 32): longest n-gram.
-        min_repeats (`int`, *optional*, defaults to 4): times that it is said at least.
-        min_length (`int`, *optional*, defaults to 24): tokens of the loop at least.
-    """
-
-    def __init__(self, prompt_length: int, max_period: int = 32, min_repeats: int = 4, min_length: int = 24):
-        self.prompt_length = prompt_length
-        self.max_period = max_period
-        self.min_repeats = min_repeats
-        self.min_length = min_length
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
-        return self.loops(input_ids[:, self.prompt_length :])
-
-    def loops(self, generated: torch.Tensor) -> torch.Tensor:
-        """Whether each row of `(batch, tokens)` ends in a loop, `(batch,)`."""
-        looping = torch.zeros(len(generated), dtype=torch.bool, device=generated.device)
-        length = generated.shape[1]
-        for period in range(1, self.max_period + 1):
-            span = max(self.min_repeats * period, self.min_length)
-            if span <= length:
-                tail = generated[:, length - span :]
-                looping |= (tail[:, period:] == tail[:, :-period]).all(dim=1)
-        return looping
-
-
-class FastSLMGenerationMixin(StitchedGenerationMixin, GenerationMixin):
+class FastSLMGenerationMixin(GenerationMixin):
     r"""`generate` for prompts with speech."""
 
     config: Any
@@ -78,6 +32,7 @@ class FastSLMGenerationMixin(StitchedGenerationMixin, GenerationMixin):
         loop_guard: bool = True,
         long_form: str | None = None,
         span_windows: int | None = None,
+        window_token_counts: Sequence[int] | torch.Tensor | None = None,
         window_progress: Callable[[int, int], None] | None = None,
         span_progress: Callable[[int, int], None] | None = None,
         **kwargs,
@@ -86,7 +41,7 @@ class FastSLMGenerationMixin(StitchedGenerationMixin, GenerationMixin):
 
         `max_new_tokens` follows from the audio's duration unless a length is given. Prompt and answer come back in
         one tensor, as from any causal model; with `return_dict_in_generate=True` the result has `finish_reasons`,
-        one per sequence: `"stop"` (ended by itself), `"length"` or `"loop"` (ended by the loop guard).
+        one for each sequence: `"stop"` (ended by itself), `"length"` or `"loop"` (ended by the loop guard).
 
         Args:
             loop_guard (`bool`, *optional*, defaults to `True`): Stop a sequence that repeats itself.
@@ -95,14 +50,18 @@ class FastSLMGenerationMixin(StitchedGenerationMixin, GenerationMixin):
                 beyond the language model's context. One audio a prompt. Prompts with the times of windows keep them
                 span by span, and need `tokenizer`, which reads them.
             span_windows (`int`, *optional*): Windows of a span; as many as the context allows by default.
+            window_token_counts (`list[int]` or `torch.Tensor`, *optional*):
+                With `audio_features`: how many of them belong to each window, as `get_audio_features` returns it.
+                Without it all windows but the last of a prompt are taken to be whole.
             window_progress (`Callable`, *optional*): Called with the windows encoded so far, and all.
             span_progress (`Callable`, *optional*):
                 Called after each span of `long_form="stitch"` with the windows answered so far, and all.
             kwargs: Further arguments of `GenerationMixin.generate` and of `forward`.
 
         Raises:
-            ValueError: where the audio does not fit the language model's context (with tokens needed, tokens
-                available and the longest audio that fits), or does not match the placeholders.
+            AudioTooLongError: where the audio does not fit the language model's context, with tokens needed, tokens
+                available and the longest audio that fits.
+            ValueError: where the audio does not match the placeholders.
         """
         if inputs is None:
             inputs = kwargs.pop("input_ids", None)
@@ -115,15 +74,30 @@ class FastSLMGenerationMixin(StitchedGenerationMixin, GenerationMixin):
             raise ValueError(f"long_form={long_form!r} is unknown; it is None or 'stitch'")
         if span_windows is not None and (long_form is None or span_windows < 1):
             raise ValueError(f"span_windows={span_windows} must be at least 1, and needs long_form='stitch'")
-        audio = self._encode_audio(inputs, window_progress, kwargs)
+        audio = self._encode_audio(inputs, window_token_counts, window_progress, kwargs)
         if audio and long_form == "stitch":
-            return self._generate_stitched(
-                inputs, generation_config, loop_guard, span_windows, audio, span_progress, kwargs
+            attention_mask = kwargs.pop("attention_mask", None)
+            kwargs = {name: value for name, value in kwargs.items() if name not in AUDIO_INPUTS}
+            return generate_stitched(
+                self,
+                inputs,
+                attention_mask,
+                audio,
+                span_windows,
+                span_progress,
+                generation_config=generation_config,
+                logits_processor=logits_processor,
+                stopping_criteria=stopping_criteria,
+                loop_guard=loop_guard,
+                **kwargs,
             )
 
         given = {name: kwargs.get(name) or getattr(settings, name) for name in ("max_new_tokens", "max_length")}
         if audio:
-            kwargs.update(self._budget(inputs, audio, given, kwargs.get("attention_mask")))
+            attention_mask = kwargs.get("attention_mask")
+            check_fits(self.config, inputs, attention_mask, audio, given["max_new_tokens"] or 1)
+            if not any(given.values()):
+                kwargs["max_new_tokens"] = budget(self.config, inputs, attention_mask, audio)
             if kwargs.get("assistant_model") is None:
                 # An assistant needs the audio in its own width, and encodes it itself.
                 kwargs = {name: value for name, value in kwargs.items() if name not in AUDIO_INPUTS}
@@ -172,17 +146,25 @@ class FastSLMGenerationMixin(StitchedGenerationMixin, GenerationMixin):
     def _placeholders(self, input_ids: torch.Tensor) -> list[int]:
         return (input_ids == self.config.audio_token_id).sum(dim=1).tolist()
 
-    def _encode_audio(self, input_ids: torch.Tensor, progress: Callable | None, kwargs: dict) -> list[PromptAudio]:
+    def _encode_audio(
+        self: Any,
+        input_ids: torch.Tensor,
+        window_token_counts: Sequence[int] | torch.Tensor | None,
+        progress: Callable | None,
+        kwargs: dict,
+    ) -> list[PromptAudio]:
         """The audio of each prompt; an empty list for text alone."""
         config, placeholders = self.config, self._placeholders(input_ids)
         features, mask = kwargs.get("audio_features"), kwargs.get("input_features_mask")
         if features is not None:
-            # Speech tokens alone do not tell where their windows end: whole windows are taken for granted.
-            rate = self._rate(kwargs)
-            windows = [min(rate, count - start) for count in placeholders for start in range(0, count, rate)]
-            return split_by_prompt(
-                features, windows, [config.window_seconds * n / rate for n in windows], placeholders
-            )
+            chosen = kwargs.get("tokens_per_window") or config.tokens_per_window
+            rate = config.qformer_config.check_rate(None if chosen is None else int(chosen))
+            if window_token_counts is None:
+                windows = [min(rate, count - start) for count in placeholders for start in range(0, count, rate)]
+            else:
+                windows = [int(count) for count in window_token_counts]
+            seconds = [config.window_seconds * count / rate for count in windows]
+            return split_by_prompt(features, windows, seconds, placeholders)
         if kwargs.get("input_features") is None:
             return []
         encoded = self.get_audio_features(
@@ -193,56 +175,12 @@ class FastSLMGenerationMixin(StitchedGenerationMixin, GenerationMixin):
         seconds = [config.window_seconds * count / config.window_mel_frames for count in frames]
         return split_by_prompt(encoded.pooler_output, windows, seconds, placeholders)
 
-    def _runs(self, ids: torch.Tensor) -> list[tuple[int, int]]:
-        return placeholder_runs(ids, self.config.audio_token_id)
-
-    def _rate(self, kwargs: dict) -> int:
-        """Speech tokens of a whole window."""
-        chosen = kwargs.get("tokens_per_window") or self.config.tokens_per_window
-        return self.config.qformer_config.check_rate(None if chosen is None else int(chosen))
-
-    def _context(self) -> int | None:
-        """Tokens that the language model can attend to; `None` where it knows no limit."""
-        return getattr(self.config.text_config, "max_position_embeddings", None)
-
-    def _budget(
-        self, input_ids: torch.Tensor, audio: list[PromptAudio], given: dict, attention_mask: torch.Tensor | None
-    ) -> dict[str, int]:
-        """`max_new_tokens` for the longest audio of the batch, within the context; nothing where a length is given."""
-        lengths = [input_ids.shape[1]] * len(input_ids)
-        if attention_mask is not None:
-            lengths = attention_mask.sum(dim=1).tolist()
-        context, new_tokens = self._context(), given["max_new_tokens"] or 1
-        for ids, length, prompt in zip(input_ids, lengths, audio, strict=True):
-            if context is not None and prompt.window_tokens and length + new_tokens > context:
-                raise ValueError(self._too_long(ids, length, prompt, new_tokens, context))
-        if any(given.values()):
-            return {}
-        longest = max(sum(prompt.window_seconds) for prompt in audio)
-        budget = math.ceil(TEXT_TOKENS_PER_SECOND * longest) + EXTRA_TEXT_TOKENS
-        return {"max_new_tokens": budget if context is None else min(budget, context - max(lengths))}
-
-    def _too_long(self, ids: torch.Tensor, length: int, prompt: PromptAudio, new_tokens: int, context: int) -> str:
-        speech, config, runs = sum(prompt.window_tokens), self.config, self._runs(ids)
-        between = [begin - end for (_, end), (begin, _) in zip(runs, runs[1:], strict=False)]
-        # Text in front of every window is its time: n windows then bring n - 1 such texts behind the first.
-        times = between if len(runs) == len(prompt.window_tokens) else []
-        time = max(times, default=0)
-        room = context - (length - speech - sum(times)) - new_tokens
-        windows = max(0, room + time) // (max(prompt.window_tokens) + time)
-        seconds = windows * (config.window_seconds - config.window_overlap)
-        return (
-            f"the audio does not fit the language model: {length + new_tokens} tokens are needed ({speech} of speech, "
-            f"{length - speech} of text, {new_tokens} new), {context} are available; the longest audio that fits this "
-            f"prompt is {seconds:.0f} s. Give less audio, or long_form='stitch' for a transcript in spans"
-        )
-
     def _with_finish_reasons(
-        self, outputs: Any, guard: LoopGuard | None, prompt_length: int, length_given: bool
+        self: Any, outputs: Any, guard: LoopGuard | None, prompt_length: int, length_given: bool
     ) -> Any:
         plain = isinstance(outputs, torch.Tensor)
-        sequences = outputs if plain else outputs.sequences
-        reasons = [self._finish_reason(row, guard) for row in sequences[:, prompt_length:]]
+        sequences, ends = outputs if plain else outputs.sequences, end_token_ids(self)
+        reasons = [finish_reason(row, ends, guard) for row in sequences[:, prompt_length:]]
         cut = [row for row, reason in enumerate(reasons) if reason != FINISHED]
         if cut and plain and not length_given:
             logger.warning(
@@ -253,19 +191,5 @@ class FastSLMGenerationMixin(StitchedGenerationMixin, GenerationMixin):
             outputs["finish_reasons"] = reasons
         return outputs
 
-    def _finish_reason(self, generated: torch.Tensor, guard: LoopGuard | None) -> str:
-        ends = (generated[:, None] == self._end_ids().to(generated.device)).any(dim=1).nonzero()
-        own = generated[: int(ends[0])] if len(ends) else generated
-        if guard is not None and bool(guard.loops(own[None])):
-            return CUT_BY_LOOP_GUARD
-        return FINISHED if len(ends) else CUT_BY_LENGTH
 
-    def _end_ids(self) -> torch.Tensor:
-        """Ids that end an answer or fill the rest of its row."""
-        ends = self.generation_config.eos_token_id
-        ends = self.config.eos_token_id if ends is None else ends
-        ends = ends if isinstance(ends, list) else [ends]
-        return torch.tensor([end for end in [*ends, self.generation_config.pad_token_id] if end is not None])
-
-
-__all__ = ["FastSLMGenerationMixin", "LoopGuard"]
+__all__ = ["FastSLMGenerationMixin"]

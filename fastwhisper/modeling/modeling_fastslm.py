@@ -24,6 +24,7 @@ from transformers.utils import can_return_tuple
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, FastSLMConfig
 from ..configuration.saved_folder import checkpoint_name
 from .generation_fastslm import FastSLMGenerationMixin
+from .language_models_fastslm import all_end_ids, body_and_head, check_logits
 from .modeling_hfq_former import HFQFormer
 from .outputs_fastslm import FastSLMAudioOutput, FastSLMCausalLMOutput, FastSLMModelOutput
 from .quantization_fastslm import LanguageModelQuantization, take_quantiser
@@ -207,13 +208,16 @@ class FastSLMModel(FastSLMPreTrainedModel):
 class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
     r"""FastSLM with the head of its language model: a text-only prompt gives exactly that model's logits."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
     accepts_loss_kwargs = True
 
     def __init__(self, config: FastSLMConfig):
         super().__init__(config)
         self.model = FastSLMModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        embeddings = self.get_input_embeddings()
+        # `embed_tokens` in most language models, `wte` in GPT-2.
+        name = next(name for name, module in self.named_modules() if module is embeddings)
+        self._tied_weights_keys = {"lm_head.weight": f"{name}.weight"}
         self.post_init()
 
     @classmethod
@@ -245,17 +249,15 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
 
         Raises:
             ValueError: for parts that are no Whisper or no causal language model, a tokenizer without `audio_token`,
-                and a language model whose logits are not those of its hidden states times its head.
+                and a language model that a FastSLM cannot hold whole: see `body_and_head` and `check_logits`.
         """
         encoder = load_speech_encoder(speech_encoder)
         if not isinstance(language_model, PreTrainedModel):
             language_model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype or "auto")
-        head, body = language_model.get_output_embeddings(), language_model.base_model
-        if head is None or body is language_model:
-            raise ValueError(f"{type(language_model).__name__} is no causal language model with a head of its own")
+        body, head = body_and_head(language_model)
         if tokenizer is not None:
             if audio_token not in tokenizer.get_vocab():
-                raise ValueError(f"the tokenizer has no token {audio_token!r}; FastSLMProcessor.from_parts adds it")
+                raise ValueError(f"the tokenizer has no token {audio_token!r}; add_speech_tokens(tokenizer) adds it")
             settings.setdefault("audio_token_id", tokenizer.get_vocab()[audio_token])
             settings.setdefault("separator_token_ids", tokenizer.encode(" ", add_special_tokens=False))
             if len(tokenizer) > language_model.config.vocab_size:
@@ -287,12 +289,12 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
         if tokenizer is not None and pad_token_id is None:
             pad_token_id = tokenizer.pad_token_id
         model.generation_config.update(
-            eos_token_id=_end_ids(own.eos_token_id, config.eos_token_id, tokenizer),
+            eos_token_id=all_end_ids(own.eos_token_id, config.eos_token_id, tokenizer),
             pad_token_id=pad_token_id,
             bos_token_id=config.bos_token_id,
         )
         model.eval()
-        model._check_logits_of(language_model)
+        check_logits(model, language_model)
         take_quantiser(model, language_model)
         return model
 
@@ -374,31 +376,6 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
         init.normal_(projector.weight, std=self.config.initializer_range)
         init.zeros_(projector.bias)
         return projector
-
-    @torch.no_grad()
-    def _check_logits_of(self, language_model: PreTrainedModel) -> None:
-        """Compare with the language model on a few ids: some models do more to their logits than is rebuilt here."""
-        ids = torch.arange(1, 7, device=language_model.device)[None] % language_model.config.vocab_size
-        training = language_model.training
-        ours, own = self(ids).logits, language_model.eval()(ids).logits
-        language_model.train(training)
-        tolerance = 16 * torch.finfo(own.dtype).eps * own.abs().max()
-        if (ours - own).abs().max() > tolerance:
-            raise ValueError(
-                f"{type(language_model).__name__} cannot be the language model: its logits are not its hidden states "
-                "times its head (soft-capping aside)"
-            )
-
-
-def _end_ids(
-    own: int | list[int] | None, configured: int | list[int] | None, tokenizer: PreTrainedTokenizerBase | None
-) -> list[int] | None:
-    """All ids that end an answer: the language model's, and the tokenizer's end of a text and of a ChatML turn."""
-    given = configured if own is None else own
-    ends: list[int | None] = [given] if isinstance(given, int) else list(given or [])
-    if tokenizer is not None:
-        ends += [tokenizer.eos_token_id, tokenizer.get_vocab().get("<|im_end|>")]
-    return sorted({end for end in ends if end is not None}) or None
 
 
 __all__ = ["FastSLMForCausalLM", "FastSLMModel"]

@@ -5,6 +5,7 @@ Module names and weights are Whisper's own, so that every engine that runs Whisp
 
 import copy
 import os
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -110,6 +111,12 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         # Not left to the config alone: it may be remote code, while this class is the installed one.
         if is_main_process and os.path.isfile(os.path.join(save_directory, "config.json")):
             write_own_code(save_directory)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "peft_config":  # where peft leaves the configs of the adapters that it puts into a model
+            for adapter in value.values():
+                adapter.save_pretrained = partial(_save_adapter_config, adapter)
+        super().__setattr__(name, value)
 
     @can_return_tuple
     def forward(
@@ -221,6 +228,18 @@ def _tokenizer_beside(checkpoint: str, kwargs: dict) -> PreTrainedTokenizerBase 
         return AutoTokenizer.from_pretrained(checkpoint, **options)
     except (OSError, ValueError):
         return None
+
+
+def _save_adapter_config(adapter: Any, folder: str | os.PathLike, **kwargs) -> None:
+    """As `PeftConfig.save_pretrained`, with Whisper as the class that the adapters belong to.
+
+    peft records the class of the model, and its `AutoPeftModel` loads no classes but those of transformers. Adapters
+    fit both: the modules are the same.
+    """
+    if kwargs.get("auto_mapping_dict") is not None:
+        whisper = WhisperForConditionalGeneration
+        kwargs["auto_mapping_dict"] = {"base_model_class": whisper.__name__, "parent_library": whisper.__module__}
+    type(adapter).save_pretrained(adapter, folder, **kwargs)
 
 
 def _package_version() -> str | None:

@@ -4,9 +4,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from transformers.utils.versions import require_version
+
+# ruff: noqa: E402
+# Ahead of what earlier versions lack, so that the error is one line that says so.
+require_version("transformers>=5.20")
+
 import numpy as np
 import torch
-from tokenizers import AddedToken
 from transformers import (
     BatchFeature,
     FeatureExtractionMixin,
@@ -23,12 +28,10 @@ from transformers.processing_utils import AudioKwargs, ProcessingKwargs
 
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, tokens_in_window
 from .chat_templates_fastslm import CHATML_TEMPLATE, FLATTEN_TEMPLATE
+from .speech_tokens import AUDIO_TOKENS, TASK_TOKENS, add_speech_tokens
 from .waveforms import SAMPLING_RATE, mono_samples
 from .window_clock import clock
 
-AUDIO_TOKENS = ("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")
-TASK_TOKENS = ("<|ASR|>", "<|AST|>", "<|SSUM|>", "<|SQQA|>")
-LANGUAGE_TOKENS = ("<|EN|>", "<|KO|>")
 TRANSCRIPTION_PROMPT = "Transcribe the audio clip into text."
 FEATURE_WINDOWS_AT_ONCE = 16
 
@@ -57,7 +60,7 @@ class FastSLMProcessor(ProcessorMixin):
 
     Args:
         feature_extractor (`WhisperFeatureExtractor`): Of the speech encoder; its window is the encoder's.
-        tokenizer (`PreTrainedTokenizerBase`): Of the language model, with the audio tokens (see `from_parts`).
+        tokenizer (`PreTrainedTokenizerBase`): Of the language model, with the tokens of `add_speech_tokens`.
         chat_template (`str`, *optional*): A Jinja template for chats whose contents may have `audio` parts.
         audio_token (`str`, *optional*, defaults to `"<|AUDIO|>"`): The placeholder of one audio in a text.
         max_source_positions (`int`, *optional*, defaults to 1500): Encoder frames of a window.
@@ -95,7 +98,7 @@ class FastSLMProcessor(ProcessorMixin):
                 f"the feature extractor's window has {feature_extractor.nb_max_frames} frames, the encoder's {frames}"
             )
         if audio_token not in tokenizer.get_vocab():
-            raise ValueError(f"the tokenizer has no token {audio_token!r}; FastSLMProcessor.from_parts adds it")
+            raise ValueError(f"the tokenizer has no token {audio_token!r}; add_speech_tokens(tokenizer) adds it")
         self.audio_token = audio_token
         self.audio_token_id = tokenizer.convert_tokens_to_ids(audio_token)
         self.max_source_positions = max_source_positions
@@ -117,23 +120,15 @@ class FastSLMProcessor(ProcessorMixin):
         config: PreTrainedConfig | None = None,
         **settings: Any,
     ) -> "FastSLMProcessor":
-        r"""Build for any language model's tokenizer: the special tokens are added to it, its chat format is kept.
+        r"""Build for any language model's tokenizer; its chat format is kept, and ChatML is used where it has none.
 
         Args:
             feature_extractor (`WhisperFeatureExtractor`): Of the speech encoder.
-            tokenizer (`PreTrainedTokenizerBase`): Changed in place. Without a chat template it gets ChatML, as Qwen.
+            tokenizer (`PreTrainedTokenizerBase`): Gets the tokens of `add_speech_tokens` that it lacks.
             config (`FastSLMConfig`, *optional*): Of the model; the published one by default.
             settings: Further arguments of the class.
         """
-        chatml = [] if tokenizer.chat_template else ["<|im_start|>", "<|im_end|>"]
-        known = tokenizer.get_vocab()
-        new = [t for t in (*AUDIO_TOKENS, *TASK_TOKENS, *LANGUAGE_TOKENS, *chatml) if t not in known]
-        tokenizer.add_tokens([AddedToken(t, special=True, normalized=False) for t in new], special_tokens=True)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token or "<|im_end|>"
-        if chatml:
-            # Trainer copies the tokenizer's end into the model's generation config.
-            tokenizer.eos_token = "<|im_end|>"
+        add_speech_tokens(tokenizer)
         if config is not None:
             adapter = config.qformer_config
             settings = {

@@ -2,29 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import GenerationConfig, WhisperForConditionalGeneration, WhisperProcessor
-from transformers.models.whisper.tokenization_whisper import LANGUAGES, _combine_tokens_into_words
 
 from ..data.languages import language_code
 from ..errors import InputError
 from ..modeling.waveforms import SAMPLING_RATE
-from .transcripts import Segment, Transcript, Word, in_order
+from .sequential import FRAMES_PER_SECOND, Fallback, MovingClip, SequentialDecoder
+from .token_kinds import Piece, TokenKinds
+from .transcripts import Segment, Transcript, Transcription, Window
+from .word_times import words
 
 TASKS = ("transcribe", "translate")
-
-# The fallback of Whisper's paper (section 4.5). The threshold of the compression ratio is lower than openai's 2.4,
-# because transformers compresses token ids, not text.
-FALLBACK = {
-    "compression_ratio_threshold": 1.35,
-    "logprob_threshold": -1.0,
-    "no_speech_threshold": 0.6,
-    "condition_on_prev_tokens": False,
-}
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,6 @@ def window_seconds(model: WhisperForConditionalGeneration, processor: WhisperPro
     return extractor.chunk_length
 
 
-@torch.no_grad()
 def generate_transcripts(
     model: WhisperForConditionalGeneration,
     processor: WhisperProcessor,
@@ -78,9 +70,6 @@ def generate_transcripts(
     options: GenerationOptions | None = None,
 ) -> list[Transcript]:
     """Transcribe clips of any length, in their order.
-
-    Clips that fit the model's window are decoded in one call per batch; longer ones, and all where times are asked
-    for, go through Whisper's long-form decoding, which moves its window along the timestamps that it predicts.
 
     Args:
         model (`WhisperForConditionalGeneration`): on any device; its mode and attention are as before afterwards.
@@ -91,20 +80,38 @@ def generate_transcripts(
     Raises:
         InputError: for a language or task that the model does not know, and for a processor of another model.
     """
+    windows: list[list[Window]] = [[] for _ in clips]
+    for index, window in decode_windows(model, processor, clips, options):
+        windows[index].append(window)
+    kinds = TokenKinds(processor.tokenizer)
+    return [
+        Transcription(found, kinds, len(clip) / SAMPLING_RATE).transcript
+        for clip, found in zip(clips, windows, strict=True)
+    ]
+
+
+def decode_windows(
+    model: WhisperForConditionalGeneration,
+    processor: WhisperProcessor,
+    clips: Sequence[np.ndarray],
+    options: GenerationOptions | None = None,
+) -> Iterator[tuple[int, Window]]:
+    """As `generate_transcripts`, window by window: the index of a clip, and its next window as soon as it is decoded.
+
+    Clips that fit the model's window are decoded by `generate`, a window each; longer ones, and all where times are
+    asked for, by Whisper's sequential decoding, which moves its window along the times that it predicts.
+    """
     options = options or GenerationOptions()
     check_prompt(model.generation_config, options.language, options.task)
     window = window_seconds(model, processor) * SAMPLING_RATE
     timed = options.timestamps or options.word_timestamps
     short = [index for index, clip in enumerate(clips) if len(clip) <= window and not timed]
     moving = [index for index, clip in enumerate(clips) if len(clip) > window or timed]
-    transcripts: dict[int, Transcript] = {}
-    with _ready_to_generate(model):
-        for indices, transcribe in ((short, _transcribe_window), (moving, _transcribe_moving)):
-            for first in range(0, len(indices), options.batch_size):
-                batch = indices[first : first + options.batch_size]
-                results = transcribe(model, processor, [clips[index] for index in batch], options)
-                transcripts.update(zip(batch, results, strict=True))
-    return [transcripts[index] for index in range(len(clips))]
+    for indices, decode in ((short, _decode_whole), (moving, _decode_moving)):
+        for first in range(0, len(indices), options.batch_size):
+            batch = indices[first : first + options.batch_size]
+            for row, found in decode(model, processor, [clips[index] for index in batch], options):
+                yield batch[row], found
 
 
 def check_prompt(config: GenerationConfig, language: str | None, task: str) -> None:
@@ -136,146 +143,126 @@ def known_languages(config: GenerationConfig) -> list[str]:
     return [token.removeprefix("<|").removesuffix("|>") for token in getattr(config, "lang_to_id", None) or {}]
 
 
+def _decode_whole(
+    model: WhisperForConditionalGeneration,
+    processor: WhisperProcessor,
+    clips: list[np.ndarray],
+    options: GenerationOptions,
+) -> Iterator[tuple[int, Window]]:
+    """One call of `generate` for clips that fit the window; text alone."""
+    config = model.generation_config
+    features = _features(processor, clips)
+    inputs: dict[str, Any] = {}
+    if config.max_length is None and config.max_new_tokens is None:
+        # By default transformers stops after 20 tokens.
+        inputs["max_length"] = model.config.max_target_positions
+    with _evaluating(model):
+        batch = torch.stack(features).to(model.device, model.dtype)
+        languages = _languages(model, batch, options)
+        if known_languages(config):
+            inputs.update(language=languages, task=options.task)
+        with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+            torch.manual_seed(options.seed)
+            sequences = model.generate(
+                input_features=batch, return_timestamps=False, num_beams=options.num_beams, **inputs
+            )
+    kinds = TokenKinds(processor.tokenizer)
+    for row, (clip, language, tokens) in enumerate(zip(clips, languages, sequences.tolist(), strict=True)):
+        text, duration = kinds.text(tokens), len(clip) / SAMPLING_RATE
+        segments = [Segment(text, 0.0, duration)] if text else []
+        yield row, Window(tokens, segments, language, duration)
+
+
+def _decode_moving(
+    model: WhisperForConditionalGeneration,
+    processor: WhisperProcessor,
+    clips: list[np.ndarray],
+    options: GenerationOptions,
+) -> Iterator[tuple[int, Window]]:
+    """Whisper's sequential decoding, with the fallback on temperatures; text, segments and, if asked for, words."""
+    kinds = TokenKinds(processor.tokenizer)
+    features = _features(processor, clips)
+    with _evaluating(model):
+        first = torch.stack([mel[:, : processor.feature_extractor.nb_max_frames] for mel in features])
+        languages = _languages(model, first.to(model.device, model.dtype), options)
+    moving = []
+    for clip, mel, language in zip(clips, features, languages, strict=True):
+        # Even, since the encoder joins two frames: words would be aligned with nothing in a rest of a single frame.
+        frames = 2 * max(1, -(-len(clip) // (2 * processor.feature_extractor.hop_length)))
+        moving.append(MovingClip(mel[:, :frames], _prompt(model.generation_config, language, options.task)))
+    fallback = Fallback(options.temperatures, options.num_beams, options.seed)
+    decoder = SequentialDecoder(model, kinds, fallback, options.word_timestamps)
+    while waiting := [row for row, clip in enumerate(moving) if not clip.is_done]:
+        with _evaluating(model):
+            decoded = decoder.decode_windows([moving[row] for row in waiting])
+        for row, found in zip(waiting, decoded, strict=True):
+            segments = [_segment(processor, kinds, piece, languages[row]) for piece in found]
+            yield (
+                row,
+                Window(
+                    [token for piece in found for token in piece.tokens],
+                    [segment for segment in segments if segment.text],
+                    languages[row],
+                    moving[row].position / FRAMES_PER_SECOND,
+                ),
+            )
+
+
 @contextmanager
-def _ready_to_generate(model: WhisperForConditionalGeneration) -> Iterator[None]:
-    """Evaluation mode; afterwards the mode and the attention as before: `generate` leaves it eager after words."""
-    training, attention = model.training, model.config._attn_implementation
+def _evaluating(model: WhisperForConditionalGeneration) -> Iterator[None]:
+    """Evaluation mode, and the mode as before afterwards."""
+    training = model.training
     model.eval()
     try:
         yield
     finally:
         model.train(training)
-        if model.config._attn_implementation != attention:
-            model.set_attn_implementation(attention)
 
 
-def _transcribe_window(
-    model: WhisperForConditionalGeneration,
-    processor: WhisperProcessor,
-    clips: list[np.ndarray],
-    options: GenerationOptions,
-) -> list[Transcript]:
-    """One call of `generate` for clips that fit the window; text alone."""
-    features, mask = _features(model, processor, clips, 0)
-    languages = _languages(model, features, options)
-    sequences = _generate(
-        model, options, languages, input_features=features, attention_mask=mask, return_timestamps=False
-    )
-    transcripts = []
-    for clip, language, sequence in zip(clips, languages, sequences.tolist(), strict=True):
-        text, duration = _text(processor, sequence), len(clip) / SAMPLING_RATE
-        segments = [Segment(text, 0.0, duration)] if text else []
-        transcripts.append(Transcript(text, duration, segments, language))
-    return transcripts
-
-
-def _transcribe_moving(
-    model: WhisperForConditionalGeneration,
-    processor: WhisperProcessor,
-    clips: list[np.ndarray],
-    options: GenerationOptions,
-) -> list[Transcript]:
-    """Whisper's sequential decoding, with the fallback on temperatures; text, segments and, if asked for, words."""
-    window = processor.feature_extractor.nb_max_frames
-    # For several clips `generate` looks at their own lengths only if the batch is longer than the window ...
-    features, mask = _features(model, processor, clips, window + 2 if len(clips) > 1 else 0)
-    languages = _languages(model, features[..., :window], options)
-    if len(clips) == 1:
-        # ... and for one clip it takes the length of its features: more would make it listen to the padding.
-        frames = int(mask.sum())
-        features, mask = features[..., :frames], mask[..., :frames]
-    output = _generate(
-        model,
-        options,
-        languages,
-        input_features=features,
-        attention_mask=mask,
-        return_timestamps=True,
-        return_segments=True,
-        return_token_timestamps=options.word_timestamps,
-        temperature=options.temperatures,
-        **FALLBACK,
-    )
-    transcripts = []
-    for clip, language, found in zip(clips, languages, output["segments"], strict=True):
-        duration = len(clip) / SAMPLING_RATE
-        segments = in_order((_segment(processor, segment, language) for segment in found), duration)
-        text = _text(processor, [token for segment in found for token in segment["tokens"].tolist()])
-        transcripts.append(Transcript(text, duration, [segment for segment in segments if segment.text], language))
-    return transcripts
-
-
-def _features(
-    model: WhisperForConditionalGeneration, processor: WhisperProcessor, clips: list[np.ndarray], min_frames: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-mel features `(batch, mel, frames)`, at least a window and `min_frames` long; mask `(batch, frames)`."""
+def _features(processor: WhisperProcessor, clips: list[np.ndarray]) -> list[torch.Tensor]:
+    """Log-mel features `(mel, frames)` of each clip, at least a window long."""
     extractor = processor.feature_extractor
-    hop = extractor.hop_length
-    # Even, since the encoder joins two frames: words would be aligned with nothing in a rest of a single frame.
-    lengths = [2 * max(1, -(-len(clip) // (2 * hop))) for clip in clips]
-    frames = max(*lengths, min_frames, extractor.nb_max_frames)
-    features = extractor(
-        clips, sampling_rate=SAMPLING_RATE, max_length=frames * hop, truncation=False, return_tensors="pt"
-    ).input_features
-    mask = torch.arange(frames)[None] < torch.tensor(lengths)[:, None]
-    return features.to(model.device, model.dtype), mask.long().to(model.device)
+    found = []
+    for clip in clips:
+        frames = max(2 * -(-len(clip) // (2 * extractor.hop_length)), extractor.nb_max_frames)
+        mel = extractor(
+            clip,
+            sampling_rate=SAMPLING_RATE,
+            max_length=frames * extractor.hop_length,
+            truncation=False,
+            return_tensors="pt",
+        ).input_features
+        found.append(mel[0])
+    return found
 
 
+@torch.no_grad()
 def _languages(
     model: WhisperForConditionalGeneration, features: torch.Tensor, options: GenerationOptions
 ) -> list[str | None]:
-    """Codes of the languages of a batch, heard in its first window unless given."""
+    """Codes of the languages of a batch, detected in its first window unless given."""
     config = model.generation_config
     language = spoken_language(config, options.language)
     if language is not None or not known_languages(config):
         return [language] * len(features)
     table: dict[str, int] = config.lang_to_id  # type: ignore[attr-defined]
     names = {token_id: token.removeprefix("<|").removesuffix("|>") for token, token_id in table.items()}
-    heard = model.detect_language(
+    found = model.detect_language(
         input_features=features, generation_config=config, num_segment_frames=features.shape[-1]
     )
-    return [names[token_id] for token_id in heard.tolist()]
+    return [names[token_id] for token_id in found.tolist()]
 
 
-def _generate(
-    model: WhisperForConditionalGeneration, options: GenerationOptions, languages: list[str | None], **inputs: Any
-) -> Any:
-    if known_languages(model.generation_config):
-        inputs.update(language=languages, task=options.task)
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(options.seed)
-        # Speculative decoding leaves a flag on its draft model that would end long audio after one window.
-        return model.generate(**inputs, num_beams=options.num_beams, force_unique_generate_call=False)
+def _prompt(config: Any, language: str | None, task: str) -> list[int]:
+    """The ids that a text with times begins behind."""
+    start = [config.decoder_start_token_id]
+    if not known_languages(config):
+        return start
+    return [*start, config.lang_to_id[f"<|{language}|>"], config.task_to_id[task]]
 
 
-def _text(processor: WhisperProcessor, tokens: list[int]) -> str:
-    """The text of tokens without timestamps and other control tokens, which follow the end of text in a Whisper."""
-    tokenizer = processor.tokenizer
-    return tokenizer.decode([token for token in tokens if token < tokenizer.eos_token_id]).strip()
-
-
-def _segment(processor: WhisperProcessor, found: dict[str, Any], language: str | None) -> Segment:
-    tokens, start, end = found["tokens"].tolist(), float(found["start"]), float(found["end"])
-    words = []
-    if "token_timestamps" in found:
-        words = _words(processor, tokens, found["token_timestamps"].tolist(), end, language)
-    return Segment(_text(processor, tokens), start, end, words)
-
-
-def _words(
-    processor: WhisperProcessor, tokens: list[int], times: list[float], segment_end: float, language: str | None
-) -> list[Word]:
-    """Words of a segment: each ends where the token after it starts, the last one no earlier than the segment."""
-    tokenizer = processor.tokenizer
-    positions = [position for position, token in enumerate(tokens) if token < tokenizer.eos_token_id]
-    texts, _, groups = _combine_tokens_into_words(
-        tokenizer, [tokens[position] for position in positions], LANGUAGES[language or "en"]
-    )
-    words = []
-    for text, group in zip(texts, groups, strict=True):
-        if text.strip():
-            following = positions[group[-1]] + 1
-            end = times[following] if following < len(times) else segment_end
-            words.append(Word(text.strip(), times[positions[group[0]]], end))
-    return words
+def _segment(processor: WhisperProcessor, kinds: TokenKinds, piece: Piece, language: str | None) -> Segment:
+    segment = Segment(kinds.text(piece.tokens), piece.start, piece.end)
+    if not piece.times:
+        return segment
+    return replace(segment, words=words(processor.tokenizer, piece.text_tokens, piece.times, segment, language))

@@ -1,26 +1,26 @@
-"""Transcripts of files: which files, in which batches, under which names."""
+"""Which recordings are to be transcribed, and under which names: files, folders, standard input."""
 
-from collections.abc import Iterator, Sequence
+import os
+import tempfile
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from transformers import WhisperForConditionalGeneration, WhisperProcessor
-
-from ..data.audio import AUDIO_SUFFIXES, check_audio, load_audio
+from ..data.audio import AUDIO_SUFFIXES, check_audio
+from ..data.folders import list_audio
 from ..errors import InputError
-from .decoding import GenerationOptions, generate_transcripts, window_seconds
-from .transcripts import Transcript
 
 STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Audio to transcribe, checked.
+    """Audio to transcribe, whose header was checked.
 
     Args:
-        name (`str`): how the user called it.
+        name (`str`): as the user called it.
         source (`Path` or `bytes`): what `load_audio` reads.
         place (`Path`): relative path of its transcript, without the suffix of a format.
         duration (`float`): seconds.
@@ -32,37 +32,30 @@ class Recording:
     duration: float
 
 
-def find_recordings(names: Sequence[str], standard_input: BinaryIO) -> list[Recording]:
-    """Look up files, folders (with all below them, by suffix) and standard input (`-`), and check the audio of each.
+def find_recordings(
+    names: Sequence[str], standard_input: BinaryIO | None = None
+) -> tuple[list[Recording], list[tuple[str, InputError]]]:
+    """Look up files, folders (with all audio files below them) and standard input (`-`).
 
-    Raises:
-        InputError: for the first that does not exist or cannot be decoded, and for a folder without audio.
+    Returns:
+        `tuple[list[Recording], list[tuple[str, InputError]]]`: the recordings in the order of their names; and what
+        does not exist, has no audio or cannot be decoded, each with its error.
     """
-    recordings = []
+    recordings: list[Recording] = []
+    problems: list[tuple[str, InputError]] = []
     for name in names:
-        path = Path(name)
-        if name == STANDARD_INPUT:
-            recordings.append(_standard_input(standard_input))
-        elif path.is_dir():
-            recordings += [_recording(file, file.relative_to(path)) for file in _audio_below(path)]
-        elif path.is_file():
-            recordings.append(_recording(path, Path(path.name)))
-        else:
-            raise InputError(f"there is no file {name}")
-    return recordings
-
-
-def transcribe_recordings(
-    model: WhisperForConditionalGeneration,
-    processor: WhisperProcessor,
-    recordings: Sequence[Recording],
-    options: GenerationOptions,
-) -> Iterator[tuple[Recording, Transcript]]:
-    """Transcripts in the order of the recordings; those that fit the window in batches, longer ones alone."""
-    window = window_seconds(model, processor)
-    for batch in _batches(recordings, window, options.batch_size):
-        clips = [load_audio(recording.source) for recording in batch]
-        yield from zip(batch, generate_transcripts(model, processor, clips, options), strict=True)
+        try:
+            sources = _sources(name, standard_input)
+        except InputError as error:
+            problems.append((_shown(name), error))
+            continue
+        for source, place in sources:
+            shown = "standard input" if isinstance(source, bytes) else _shown(source)
+            try:
+                recordings.append(Recording(shown, source, place.with_suffix(""), _checked_duration(source, shown)))
+            except InputError as error:
+                problems.append((shown, error))
+    return recordings, problems
 
 
 def output_paths(recordings: Sequence[Recording], folder: Path, formats: Sequence[str]) -> dict[Recording, list[Path]]:
@@ -71,41 +64,35 @@ def output_paths(recordings: Sequence[Recording], folder: Path, formats: Sequenc
     Raises:
         InputError: where two recordings would be written to one file.
     """
-    owners: dict[Path, str] = {}
+    owners: dict[Path, Recording] = {}
     paths: dict[Recording, list[Path]] = {}
     for recording in recordings:
         paths[recording] = [folder / recording.place.with_name(f"{recording.place.name}.{kind}") for kind in formats]
         for path in paths[recording]:
-            if path in owners:
-                raise InputError(f"{owners[path]} and {recording.name} would both be written to {path}")
-            owners[path] = recording.name
+            # Two folders may be one by a link.
+            owner = owners.setdefault(path.parent.resolve() / path.name, recording)
+            _check_owner(owner, recording, path)
+    _check_alike(owners)
     return paths
 
 
-def _batches(recordings: Sequence[Recording], window: float, size: int) -> Iterator[list[Recording]]:
-    batch: list[Recording] = []
-    for recording in recordings:
-        long = recording.duration > window
-        if batch and (long or len(batch) == size):
-            yield batch
-            batch = []
-        if long:
-            yield [recording]
-        else:
-            batch.append(recording)
-    if batch:
-        yield batch
-
-
-def _standard_input(stream: BinaryIO) -> Recording:
-    audio = stream.read()
-    if not audio:
-        raise InputError("standard input is empty; pipe an audio file into it")
-    return Recording("standard input", audio, Path("stdin"), _checked_duration(audio, "standard input"))
-
-
-def _recording(path: Path, place: Path) -> Recording:
-    return Recording(str(path), path, place.with_suffix(""), _checked_duration(path, str(path)))
+def _sources(name: str, standard_input: BinaryIO | None) -> list[tuple[Path | bytes, Path]]:
+    """What `load_audio` reads, and the relative path of the transcript, of all that a name stands for."""
+    path = Path(name)
+    if name == STANDARD_INPUT and standard_input is not None:
+        audio = standard_input.read()
+        if not audio:
+            raise InputError("standard input is empty; pipe an audio file into it")
+        return [(audio, Path("stdin"))]
+    if path.is_dir():
+        files = list_audio(path)
+        if not files:
+            known = ", ".join(sorted(AUDIO_SUFFIXES))
+            raise InputError(f"the folder {_shown(name)} has no audio files; it reads {known}")
+        return [(file, file.relative_to(path)) for file in files]
+    if not path.is_file():
+        raise InputError(f"there is no file {_shown(name)}")
+    return [(path, Path(path.name))]
 
 
 def _checked_duration(source: Path | bytes, name: str) -> float:
@@ -115,12 +102,28 @@ def _checked_duration(source: Path | bytes, name: str) -> float:
     return duration
 
 
-def _audio_below(folder: Path) -> list[Path]:
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-    if not files:
-        raise InputError(f"the folder {folder} has no audio files; known are {', '.join(sorted(AUDIO_SUFFIXES))}")
-    return files
+def _shown(name: str | Path) -> str:
+    """A name that can be printed and written as UTF-8: names of files may be any bytes."""
+    return os.fsencode(name).decode("utf-8", errors="replace")
+
+
+def _check_alike(owners: dict[Path, Recording]) -> None:
+    """Look for names that a file system may take for one: they differ in upper case or in how accents are written."""
+    alike: dict[str, Path] = {}
+    for path, recording in owners.items():
+        other = alike.setdefault(unicodedata.normalize("NFC", str(path)).casefold(), path)
+        if other != path and _is_one_file(other, path):
+            _check_owner(owners[other], recording, path)
+
+
+def _is_one_file(first: Path, second: Path) -> bool:
+    """Whether the file system takes two names for one, tried with a file that is gone afterwards."""
+    place = next(parent for parent in first.parents if parent.is_dir())
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        (Path(folder) / first.name).touch()
+        return (Path(folder) / second.name).exists()
+
+
+def _check_owner(owner: Recording, recording: Recording, path: Path) -> None:
+    if owner.source != recording.source:
+        raise InputError(f"{owner.name} and {recording.name} would both be written to {path}; rename one of them")

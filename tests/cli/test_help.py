@@ -60,10 +60,11 @@ def answers():
 
 def groups_of(call):
     """The dataclasses of a call's flags: those of its module, and what they share."""
-    module = importlib.import_module(f"fastwhisper.cli.{call.split()[0].replace('-', '_')}")
-    if call == "distill":
+    verb, _, action = call.partition(" ")
+    module = importlib.import_module(f"fastwhisper.cli.{verb.replace('-', '_')}")
+    if verb == "distill":
         return module._verb(ASKDSettings).groups
-    return module.VERB.groups
+    return module.VERBS[action].groups if action else module.VERB.groups
 
 
 @pytest.mark.parametrize("call", [" ".join(call) for call in CALLS])
@@ -73,6 +74,9 @@ def test_help_is_quick_imports_nothing_heavy_and_names_every_flag(answers, call)
     shown = answer["help"]
     words = " ".join(shown.split())
     assert f"usage: fastwhisper {call}" in shown
+    if call == "slm":
+        assert all(f"  {action} " in shown for action in ACTIONS)
+        return
     assert "--config FILE" in shown and "FASTWHISPER_TRACEBACK" in shown and "example:" in shown
     for field in (field for group in groups_of(call) for field in dataclasses.fields(group)):
         assert f"  --{field.name} " in shown or f"  --{field.name}\n" in shown, field.name

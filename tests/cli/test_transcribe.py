@@ -2,13 +2,14 @@
 
 import io
 import json
+import os
 import types
 
 import pytest
 import soundfile
 
+import fastwhisper
 from fastwhisper.cli.main import main
-from fastwhisper.cli.transcribe import TranscribeArguments, transcribe
 
 from ..recordings import noise, save_checkpoint, write_noise, write_only_words
 from ..tiny_models import tiny_whisper
@@ -44,8 +45,8 @@ def refused(capsys, *argv: str) -> str:
 def test_one_file_to_standard_output(checkpoint, audio, capsys):
     assert main(["transcribe", str(audio / "b.wav"), "--model", checkpoint]) == 0
     captured = capsys.readouterr()
-    alone = transcribe([str(audio / "b.wav")], TranscribeArguments(model=checkpoint))
-    assert captured.out == alone[0].text + "\n" and alone[0].text
+    alone = fastwhisper.transcribe(audio / "b.wav", checkpoint)
+    assert captured.out == alone.text + "\n" and alone.text
     assert captured.err == ""
 
 
@@ -91,17 +92,51 @@ def test_a_recipe(checkpoint, audio, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["file"] == str(audio / "b.wav")
 
 
-@pytest.mark.parametrize(
-    "content, complaint", [(b"", "bad.wav"), (b"no audio at all", "bad.wav"), (None, "there is no file")]
-)
-def test_a_bad_file_stops_before_any_work(checkpoint, audio, tmp_path, capsys, content, complaint):
-    bad = tmp_path / "bad.wav"
-    if content is not None:
-        bad.write_bytes(content)
-    output = tmp_path / "out"
-    line = refused(capsys, str(audio / "b.wav"), str(bad), "--model", checkpoint, "--output", str(output))
+BAD = [(b"", "bad.wav"), (b"no audio at all", "bad.wav"), (None, "there is no file"), ("cut", "bad.wav")]
+
+
+def write_bad(path, content):
+    """An empty file, one of text, none, or a FLAC that is cut off behind its header."""
+    if content == "cut":
+        whole = io.BytesIO()
+        soundfile.write(whole, noise(1.5, 4), 16_000, format="FLAC")
+        path.write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+    elif content is not None:
+        path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("content, complaint", BAD)
+def test_a_single_bad_file_is_an_error_of_input(checkpoint, tmp_path, capsys, content, complaint):
+    bad = write_bad(tmp_path / "bad.wav", content)
+    line = refused(capsys, str(bad), "--model", checkpoint, "--output", str(tmp_path / "out"))
     assert complaint in line and "bad.wav" in line
-    assert not output.exists()
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize("content, complaint", BAD)
+def test_the_others_are_written_where_one_is_bad(checkpoint, audio, tmp_path, capsys, content, complaint):
+    bad = write_bad(tmp_path / "bad.wav", content)
+    files = [str(audio / "b.wav"), str(bad), str(audio / "deep" / "a.flac")]
+    assert main(["transcribe", *files, "--model", checkpoint, "--output", str(tmp_path / "out")]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and "bad.wav" in captured.err and complaint in captured.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.txt", "b.txt"]
+    assert main(["transcribe", *files, "--model", checkpoint]) == 1
+    assert [line.split(": ")[0] for line in capsys.readouterr().out.splitlines()] == [files[0], files[2]]
+
+
+def test_a_bad_file_in_a_folder_is_named(checkpoint, audio, tmp_path, capsys):
+    write_bad(audio / "deep" / "bad.wav", "cut")
+    assert main(["transcribe", str(audio), "--model", checkpoint, "--output", str(tmp_path / "out")]) == 1
+    assert "bad.wav" in capsys.readouterr().err
+    assert len(list((tmp_path / "out").rglob("*.txt"))) == 3
+
+
+def test_nothing_but_bad_files_is_an_error_of_input(checkpoint, tmp_path, capsys):
+    files = [str(write_bad(tmp_path / name, b"")) for name in ("one.wav", "two.wav")]
+    assert main(["transcribe", *files, "--model", checkpoint]) == 2
+    assert [name in line for name, line in zip(files, capsys.readouterr().err.splitlines(), strict=True)] == [True] * 2
 
 
 def test_audio_without_samples_is_named(checkpoint, tmp_path, capsys):
@@ -118,7 +153,7 @@ def test_bad_requests_are_one_line(checkpoint, audio, tmp_path, capsys):
     assert "'klingon'" in refused(capsys, file, *model, "--language", "klingon")
     assert "it knows en" in refused(capsys, file, *model, "--language", "de")
     assert "no task 'sing'" in refused(capsys, file, *model, "--task", "sing")
-    assert "--batch_size" in refused(capsys, file, *model, "--batch_size", "0")
+    assert "batch_size" in refused(capsys, file, *model, "--batch_size", "0")
     assert "--output" in refused(capsys, file, *model, "--format", "txt", "srt")
     assert "--output" in refused(capsys, str(audio), *model, "--format", "srt")
     assert "no audio files" in refused(capsys, str(tmp_path / "silent"), *model)
@@ -133,11 +168,49 @@ def test_bad_requests_are_one_line(checkpoint, audio, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_each_file_is_printed_when_it_is_done(checkpoint, audio, capsys, monkeypatch):
+    from fastwhisper.transcription import transcribe_files as module
+
+    printed_before = []
+    decode = module.decode_windows
+
+    def watched(*arguments):
+        printed_before.append(capsys.readouterr().out)
+        return decode(*arguments)
+
+    monkeypatch.setattr(module, "decode_windows", watched)
+    files = [str(audio / "b.wav"), str(audio / "deep" / "a.flac")]
+    assert main(["transcribe", *files, "--model", checkpoint, "--batch_size", "1"]) == 0
+    assert printed_before[0] == "" and printed_before[1].startswith(f"{files[0]}: ")
+
+
+def test_a_console_without_the_letters_loses_nothing_else(tmp_path, checkpoint, audio, monkeypatch):
+    monkeypatch.setattr(
+        "fastwhisper.transcription.token_kinds.TokenKinds.text", lambda kinds, tokens: "Größe 今日 fine"
+    )
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", console)
+    assert main(["transcribe", str(audio / "b.wav"), "--model", checkpoint]) == 0
+    assert console.buffer.getvalue() == b"Gr??e ?? fine\n"
+    output = str(tmp_path / "out")
+    assert main(["transcribe", str(audio / "b.wav"), "--model", checkpoint, "--output", output]) == 0
+    assert (tmp_path / "out" / "b.txt").read_bytes() == "Größe 今日 fine\n".encode()
+
+
+def test_names_that_are_no_text(checkpoint, tmp_path, capsys):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav")
+    os.rename(write_noise(tmp_path / "a.wav", 0.5), path)
+    output = ["--output", str(tmp_path / "out"), "--format", "json"]
+    assert main(["transcribe", str(tmp_path), "--model", checkpoint, *output]) == 0
+    (written,) = (tmp_path / "out").iterdir()
+    assert json.loads(written.read_text("utf-8"))["file"] == f"{tmp_path}/\ufffd.wav"
+
+
 def test_human_speech(checkpoint, real_speech, tmp_path):
     files = sorted((real_speech("fsdd") / "recordings").glob("*.wav"))[:2]
     files += sorted((real_speech("kathleen_arctic") / "flac").glob("*.flac"))[:1]
-    arguments = TranscribeArguments(model=checkpoint, format=["srt"], output=str(tmp_path))
-    transcripts = transcribe([str(file) for file in files], arguments)
-    for file, transcript in zip(files, transcripts, strict=True):
+    results = fastwhisper.transcribe_files(files, checkpoint, formats=["srt"], output=tmp_path)
+    for file, (name, transcript) in zip(files, results, strict=True):
+        assert name == str(file)
         assert transcript.duration == pytest.approx(soundfile.info(file).duration, abs=1e-3)
         assert (tmp_path / f"{file.stem}.srt").is_file()

@@ -4,9 +4,10 @@ import threading
 
 import pytest
 import torch
-from transformers import GenerationConfig, TextIteratorStreamer
+from transformers import GenerationConfig, LogitsProcessorList, TextIteratorStreamer
 
-from fastwhisper.modeling.generation_fastslm import EXTRA_TEXT_TOKENS, TEXT_TOKENS_PER_SECOND, LoopGuard
+from fastwhisper.modeling.answer_budget import EXTRA_TEXT_TOKENS, TEXT_TOKENS_PER_SECOND
+from fastwhisper.modeling.finish_reasons import LoopGuard
 
 from ..fastslm_parts import AUDIO_ID, QUERIES, mask_of, prompts, tiny_fastslm, tiny_language_model, tiny_pair, windows
 
@@ -219,6 +220,46 @@ def test_spans_fit_the_context():
         model.generate(**inputs, long_form="glue")
     with pytest.raises(ValueError, match="num_return_sequences"):
         model.generate(**inputs, long_form="stitch", num_return_sequences=2)
+
+
+def test_known_window_counts_are_not_guessed_again():
+    """Tokens of a rate that the call does not name: whole windows of the model's own rate would be a wrong guess."""
+    model = tiny_fastslm({"rates": (2, QUERIES)}, separator_token_ids=[50])
+    audio = model.get_audio_features(windows(4), tokens_per_window=2)
+    progress, settings = [], {"long_form": "stitch", "span_windows": 1, "max_new_tokens": 4}
+    said = model.generate(
+        **prompts(8),
+        audio_features=audio.pooler_output,
+        window_token_counts=audio.window_token_counts,
+        span_progress=lambda *counts: progress.append(counts),
+        **settings,
+    )
+    assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    expected = model.generate(**prompts(8), input_features=windows(4), tokens_per_window=2, **settings)
+    assert torch.equal(said, expected)
+    with pytest.raises(ValueError, match="8 placeholders.* give 6"):
+        model.generate(**prompts(8), audio_features=audio.pooler_output, window_token_counts=[2, 2, 2])
+
+
+def test_every_span_is_under_the_callers_rules(inputs):
+    """Processors of logits and criteria to stop reach each span, not the first prompt alone."""
+    model = tiny_fastslm(separator_token_ids=[50])
+    inputs = {**prompts(4 * QUERIES), "input_features": windows(4)}
+    seen = []
+
+    def only_seven(input_ids, scores):
+        seen.append(input_ids.shape[1])
+        return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor([7]), 0.0)
+
+    outputs = model.generate(
+        **inputs,
+        long_form="stitch",
+        span_windows=2,
+        max_new_tokens=3,
+        logits_processor=LogitsProcessorList([only_seven]),
+    )
+    assert new_tokens(outputs, inputs)[0, :7].tolist() == [7, 7, 7, 50, 7, 7, 7]
+    assert len(seen) == 6
 
 
 def test_text_alone_generates_as_the_language_model():

@@ -3,7 +3,17 @@
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import Gemma2Config, Gemma3TextConfig, LlamaConfig, Qwen3Config, SmolLM3Config
+from transformers import (
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    MambaConfig,
+    OPTConfig,
+    PhiConfig,
+    Qwen3Config,
+    SmolLM3Config,
+)
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from fastwhisper import FastSLMConfig, FastSLMForCausalLM, FastSLMModel, HFQFormerConfig
@@ -38,6 +48,9 @@ FAMILIES = [
     pytest.param(Gemma2Config, {"final_logit_softcapping": 0.5}, id="gemma2"),
     pytest.param(Gemma3TextConfig, {"final_logit_softcapping": 0.5}, id="gemma3"),
     pytest.param(SmolLM3Config, {}, id="smollm3"),
+    # Their embeddings have other names: wte, decoder.embed_tokens.
+    pytest.param(GPT2Config, {}, id="gpt2"),
+    pytest.param(OPTConfig, {"ffn_dim": 64, "word_embed_proj_dim": 48}, id="opt"),
 ]
 
 
@@ -52,6 +65,30 @@ def test_text_alone_gives_the_language_models_own_logits(config_class, settings)
     assert (model.lm_head.weight is model.get_input_embeddings().weight) == bool(model.config.tie_word_embeddings)
     audio = model(**prompts(QUERIES), input_features=windows(1))
     assert audio.audio_hidden_states.shape == (QUERIES, 48)
+
+
+@pytest.mark.parametrize(("config_class", "settings"), FAMILIES)
+def test_every_family_answers_the_same_once_it_is_loaded(config_class, settings, tmp_path):
+    model = tiny_fastslm(language_model=tiny_language_model(config_class, **settings))
+    model.save_pretrained(tmp_path)
+    loaded = FastSLMForCausalLM.from_pretrained(tmp_path)
+    inputs = {**prompts(QUERIES), "input_features": windows(1)}
+    assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+    assert (loaded.lm_head.weight is loaded.get_input_embeddings().weight) == bool(model.config.tie_word_embeddings)
+
+
+@pytest.mark.parametrize(
+    ("config_class", "settings", "message"),
+    [
+        # Its bias would be lost in saving, and with it the right answers.
+        (PhiConfig, {"num_key_value_heads": 4}, "head has a bias"),
+        (OPTConfig, {"ffn_dim": 64, "word_embed_proj_dim": 24}, "embeddings have a width of 24"),
+        (MambaConfig, {}, "no cache of keys and values"),
+    ],
+)
+def test_language_models_that_cannot_be_held_whole_are_refused(config_class, settings, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_fastslm(language_model=tiny_language_model(config_class, **settings))
 
 
 def test_speech_tokens_take_the_places_of_placeholders(model):

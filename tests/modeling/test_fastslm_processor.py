@@ -8,7 +8,7 @@ import soundfile
 import torch
 from transformers import AutoProcessor, WhisperFeatureExtractor
 
-from fastwhisper import FastSLMProcessor
+from fastwhisper import FastSLMProcessor, add_speech_tokens
 
 from ..fastslm_parts import QUERIES, fresh_tokenizer, tiny_pair, tiny_processor
 
@@ -275,3 +275,20 @@ def test_parts_that_do_not_fit(processor):
         FastSLMProcessor(processor.feature_extractor, processor.tokenizer)
     with pytest.raises(ValueError, match="no token '<|AUDIO|>'"):
         FastSLMProcessor(processor.feature_extractor, fresh_tokenizer(), max_source_positions=50)
+
+
+@pytest.mark.parametrize("template", [None, "{{ messages[0]['content'] }}"])
+def test_tokens_of_speech_are_added_once(template):
+    tokenizer = fresh_tokenizer()
+    tokenizer.chat_template = template
+    before, end = len(tokenizer), tokenizer.eos_token
+    add_speech_tokens(tokenizer)
+    size = len(tokenizer)
+    assert size - before == 9 + (0 if template else 2)
+    assert tokenizer.eos_token == (end if template else "<|im_end|>")
+    assert len(tokenizer("<|AUDIO|><|ASR|>", add_special_tokens=False).input_ids) == 2
+    add_speech_tokens(tokenizer)
+    FastSLMProcessor.from_parts(WhisperFeatureExtractor(feature_size=80), tokenizer)
+    assert len(tokenizer) == size
+    with pytest.raises(ValueError, match="add_speech_tokens"):
+        FastSLMProcessor(WhisperFeatureExtractor(feature_size=80), fresh_tokenizer())

@@ -9,7 +9,9 @@ from transformers import WhisperFeatureExtractor, WhisperProcessor
 
 from fastwhisper import FastWhisperForConditionalGeneration
 from fastwhisper.errors import InputError
-from fastwhisper.transcription.decoding import GenerationOptions, _words, generate_transcripts, window_seconds
+from fastwhisper.transcription.decoding import GenerationOptions, generate_transcripts, window_seconds
+from fastwhisper.transcription.transcripts import Segment
+from fastwhisper.transcription.word_times import words as split_words
 
 from ..recordings import noise, tiny_processor, write_only_words
 from ..tiny_models import tiny_whisper
@@ -130,12 +132,14 @@ def test_the_language_is_heard_unless_given(multilingual, multilingual_processor
 
 
 def test_words_of_a_language_without_spaces(multilingual_processor):
-    tokens = multilingual_processor.tokenizer(" 今日は、世界 good day", add_special_tokens=False).input_ids
-    times = [0.1 * index for index in range(len(tokens))]
-    words = _words(multilingual_processor, tokens, times, 9.0, "ja")
-    assert "".join(word.text for word in words) == "今日は、世界goodday"
-    assert len(words) == 4 and words[-1].end == 9.0
-    assert [word.text for word in _words(multilingual_processor, tokens, times, 9.0, "en")][1:] == ["good", "day"]
+    tokenizer = multilingual_processor.tokenizer
+    tokens = tokenizer(" 今日は、世界 good day", add_special_tokens=False).input_ids
+    times = [0.1 * index for index in range(len(tokens) + 1)]
+    segment = Segment("", 0.0, 9.0)
+    found = split_words(tokenizer, tokens, times, segment, "ja")
+    assert "".join(word.text for word in found) == "今日は、世界goodday"
+    assert len(found) == 4 and found[-1].end == times[-1]
+    assert [word.text for word in split_words(tokenizer, tokens, times, segment, "en")][1:] == ["good", "day"]
 
 
 @pytest.mark.parametrize("language, task", [("de", "transcribe"), (None, "translate")])

@@ -81,6 +81,7 @@ def test_silence_is_a_valid_file(kind):
 
 def test_segments_come_into_order():
     word = Word("a", 5.0, 4.0)
-    segments = in_order([Segment("one", -1.0, 2.0), Segment("two", 1.0, 1.5, [word]), Segment("three", 3.0, 9.0)], 4.0)
+    heard = [Segment("one", -1.0, 2.0), Segment("two", 1.0, 1.5, [word]), Segment("three", 3.0, 9.0)]
+    segments = list(in_order(heard, 4.0))
     assert [(segment.start, segment.end) for segment in segments] == [(0.0, 2.0), (2.0, 2.0), (3.0, 4.0)]
     assert segments[1].words == [Word("a", 4.0, 4.0)]

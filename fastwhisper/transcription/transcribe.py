@@ -1,0 +1,125 @@
+"""`fastwhisper.transcribe`: the text of a recording, in Python."""
+
+import os
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+from ..data.audio import SAMPLING_RATE, AudioSource, load_audio
+from ..errors import InputError, check_positive
+from ..modeling.whisper_generation_config import complete_generation_config
+from .checkpoints import load_checkpoint
+from .decoding import GenerationOptions, check_prompt, decode_windows, window_seconds
+from .token_kinds import TokenKinds
+from .transcripts import Transcription
+
+Checkpoint: TypeAlias = str | os.PathLike | tuple[WhisperForConditionalGeneration, WhisperProcessor]
+Samples: TypeAlias = np.ndarray | torch.Tensor
+
+
+def transcribe(
+    audio: AudioSource | Samples | tuple[Samples, int],
+    model: Checkpoint,
+    *,
+    language: str | None = None,
+    task: str = "transcribe",
+    timestamps: bool = False,
+    word_timestamps: bool = False,
+    num_beams: int = 1,
+    temperatures: Sequence[float] = GenerationOptions.temperatures,
+    seed: int = 0,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Transcription:
+    r"""Transcribe a recording of any length with a Whisper or a student of one.
+
+    The audio is read, and the model loaded, at once; decoding begins when the result is read, and goes window by
+    window (30 s of audio). The text is that of transformers' own `generate`.
+
+    ```python
+    speech = fastwhisper.transcribe("talk.flac", model="openai/whisper-small", word_timestamps=True)
+    for segment in speech.segments:
+        print(segment.start, segment.end, segment.text, [word.text for word in segment.words])
+    print(speech.language, speech.duration, speech.text)
+    ```
+
+    Args:
+        audio (`AudioSource`, `np.ndarray`, `torch.Tensor` or `tuple`):
+            Anything that [`load_audio`] reads, such as a path, the bytes of a file or a dictionary with `array` and
+            `sampling_rate`; samples alone, which are taken to be at 16 kHz; or samples and their sampling rate.
+        model (`str`, `os.PathLike` or `tuple[WhisperForConditionalGeneration, WhisperProcessor]`):
+            Name on the Hub or folder; for several recordings the pair that [`load_checkpoint`] returns, so that it is
+            loaded once.
+        language (`str`, *optional*):
+            Code or English name; by default the model's own, else auto-detected.
+        task (`str`, *optional*, defaults to `"transcribe"`):
+            `transcribe`, or `translate` into English.
+        timestamps (`bool`, *optional*, defaults to `False`):
+            Let the model cut its text into segments with times. Without it, audio that fits one window is a single
+            segment; longer audio always has them.
+        word_timestamps (`bool`, *optional*, defaults to `False`):
+            Times of words, and so of segments.
+        num_beams (`int`, *optional*, defaults to 1):
+            Beams; 1 is greedy.
+        temperatures (`Sequence[float]`, *optional*, defaults to 0.0 to 1.0 in steps of 0.2):
+            Where segments have times: the next is tried where the text repeats itself or is improbable.
+        seed (`int`, *optional*, defaults to 0):
+            Fixes what temperatures above 0 draw.
+        device, dtype (*optional*):
+            As for [`load_checkpoint`], where `model` is a name or folder.
+
+    Returns:
+        [`Transcription`]: `segments`, decoded as they are read; `text`, `language`, `duration`.
+
+    Raises:
+        InputError: for audio, a model or an option that cannot be used.
+    """
+    check_positive(num_beams=num_beams)
+    if not temperatures:
+        raise InputError("temperatures must not be empty; (0.0,) decodes once, without fallback")
+    samples = load_audio(_source(audio))
+    whisper, processor = load_pair(model, device, dtype)
+    check_prompt(whisper.generation_config, language, task)
+    window_seconds(whisper, processor)
+    options = GenerationOptions(
+        language=language,
+        task=task,
+        timestamps=timestamps,
+        word_timestamps=word_timestamps,
+        num_beams=num_beams,
+        temperatures=tuple(temperatures),
+        seed=seed,
+    )
+    windows = (window for _, window in decode_windows(whisper, processor, [samples], options))
+    return Transcription(windows, TokenKinds(processor.tokenizer), len(samples) / SAMPLING_RATE)
+
+
+def load_pair(
+    model: Checkpoint, device: str | None = None, dtype: str | None = None
+) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
+    """A model and its processor, loaded unless they are given; what a generation config lacks is added to it.
+
+    Raises:
+        InputError: for a checkpoint that cannot be loaded, and for a device or dtype with a loaded model.
+    """
+    if isinstance(model, str | os.PathLike):
+        return load_checkpoint(os.fspath(model), device, dtype)
+    if device is not None or dtype is not None:
+        raise InputError("device and dtype are for a model given by name; a loaded model has its own")
+    whisper, processor = model
+    complete_generation_config(whisper.generation_config, whisper.config, processor.tokenizer)
+    return whisper, processor
+
+
+def _source(audio: AudioSource | Samples | tuple[Samples, int]) -> AudioSource:
+    if isinstance(audio, np.ndarray | torch.Tensor):
+        audio = (audio, SAMPLING_RATE)
+    if not isinstance(audio, tuple):
+        return audio
+    if len(audio) != 2:
+        raise InputError(f"a tuple of audio is (samples, sampling rate), not {len(audio)} values")
+    samples, sampling_rate = audio
+    return {"array": samples, "sampling_rate": sampling_rate}
