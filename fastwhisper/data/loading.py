@@ -41,8 +41,9 @@ def load_speech_dataset(
         name (`str`, *optional*):
             Configuration of a dataset on the Hub.
         split (`str`, *optional*):
-            Needed where there are several. A folder with metadata has the splits of its column `split`, or of its
-            sub-folders, or `train` alone.
+            Needed where there are several. A folder with metadata has the splits of its column `split`, else those of
+            the folders in which all its files lie, such as `train/` and `test/`, else `train` alone; a folder without
+            has those of its sub-folders with metadata.
         audio_column (`str`, *optional*, defaults to `"audio"`):
             Column that becomes `audio`.
         text_column (`str`, *optional*, defaults to `"text"`):
@@ -55,7 +56,8 @@ def load_speech_dataset(
             Whether a dataset without text is an error.
 
     Returns:
-        `Dataset` or `IterableDataset`: `audio` (undecoded), `text` where there is any, and all other columns.
+        `Dataset` or `IterableDataset`: `audio` (undecoded), `text` where there is any, and all other columns; classes
+        in `text` and `language` have their names. Files that are missing or cannot be read are up to `usable_rows`.
 
     Raises:
         InputError: for a wrong path, name, split or column, naming those that exist, and where no rows are left.
