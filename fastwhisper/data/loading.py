@@ -1,6 +1,7 @@
 """From a dataset name, a folder or a dataset object to rows with the columns `audio` and `text`."""
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,17 @@ import pyarrow as pa
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 
 from ..errors import InputError
-from .folders import find_metadata, find_splits, is_saved_dataset, list_audio, read_metadata, split_by_folder
+from .folders import (
+    find_metadata,
+    find_splits,
+    is_saved_dataset,
+    list_audio,
+    read_metadata,
+    some_of,
+    split_by_folder,
+)
+
+logger = logging.getLogger(__name__)
 
 SpeechDataset: TypeAlias = Dataset | IterableDataset
 DatasetSource: TypeAlias = str | os.PathLike | SpeechDataset | DatasetDict | IterableDatasetDict
@@ -124,7 +135,7 @@ def _open_source(
         columns = read_metadata(path / split, audio_column)
         columns.pop("split", None)
         return DatasetDict({split: _from_columns(columns, *audio_and_text)})
-    files = list_audio(path)
+    files = _with_unicode_names(list_audio(path), path)
     if not files:
         return _load_by_name(os.fspath(path), name, split, streaming)
     if require_text:
@@ -146,6 +157,18 @@ def _load_by_name(source: str, name: str | None, split: str | None, streaming: b
         raise
     except (ValueError, OSError) as error:
         raise InputError(f"the dataset {source} cannot be loaded: {' '.join(str(error).split())}") from error
+
+
+def _with_unicode_names(files: list[Path], folder: Path) -> list[Path]:
+    """The files whose names a column of strings can hold; a warning names the others."""
+    shown = {file: os.fsencode(file).decode("utf-8", errors="replace") for file in files}
+    kept = [file for file in files if shown[file] == str(file)]
+    if len(kept) < len(files):
+        others = some_of(shown[file] for file in files if shown[file] != str(file))
+        logger.warning(
+            "%s: %d passed over, whose names are not UTF-8: %s; rename them", folder, len(files) - len(kept), others
+        )
+    return kept
 
 
 def _from_columns(columns: dict[str, list], audio_column: str, text_column: str) -> Dataset:

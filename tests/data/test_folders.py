@@ -67,6 +67,17 @@ def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, caplog, monkeypa
         list_audio(tmp_path / "closed")
 
 
+def test_names_of_any_bytes(tmp_path, caplog):
+    write_tone(tmp_path / "a.wav")
+    write_tone(tmp_path / "b.wav")
+    os.rename(tmp_path / "b.wav", os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    assert len(list_audio(tmp_path)) == 2
+    assert load_speech_dataset(tmp_path, require_text=False).num_rows == 1
+    assert (
+        "1 passed over, whose names are not UTF-8: " in warnings(caplog)[0] and "caf\ufffd.wav" in warnings(caplog)[0]
+    )
+
+
 def test_a_folder_that_is_none():
     with pytest.raises(InputError, match="nowhere cannot be read: No such file"):
         list_audio("nowhere")
