@@ -68,6 +68,7 @@ def run(
     from ..errors import InputError
     from ..progress import quiet_transformers
     from ..transcription.transcribe_files import transcribe_files
+    from .console import show_error
 
     formats = _formats(output.format)
     several = len(files) > 1 or (len(files) == 1 and Path(files[0]).is_dir())
@@ -91,11 +92,11 @@ def run(
     for name, result in results:
         if isinstance(result, InputError):
             failed += 1
-            print(f"fastwhisper transcribe: error: {' '.join(str(result).split())}", file=sys.stderr)
+            show_error("transcribe", result)
             continue
         done += 1
         if output.output is None:
-            _print_transcript(name, result, formats[0], labelled=several)
+            _show_transcript(name, result, formats[0], labelled=several)
     return 0 if not failed else 1 if done else 2
 
 
@@ -122,17 +123,13 @@ def _check_printable(formats: list[str], several: bool) -> None:
         raise InputError(f"several files in {formats[0]} need --output, a folder for them")
 
 
-def _print_transcript(name: str, transcript: "Transcript", kind: str, labelled: bool) -> None:
-    """Print at once, with ? for what the console cannot show: the rest must not be lost for a character."""
-    import sys
-
+def _show_transcript(name: str, transcript: "Transcript", kind: str, labelled: bool) -> None:
     from ..transcription.subtitles import WRITERS
+    from .console import show
 
     # JSON says itself which file it is of.
     label = f"{name}: " if labelled and kind == "txt" else ""
-    encoding = sys.stdout.encoding or "utf-8"
-    text = (label + WRITERS[kind](name, transcript)).encode(encoding, errors="replace").decode(encoding)
-    print(text, end="", flush=True)
+    show(label + WRITERS[kind](name, transcript))
 
 
 def main(argv: Sequence[str]) -> int | None:
