@@ -35,7 +35,25 @@ from fastwhisper.demo.run import PACKAGED_TEACHER
 from fastwhisper.hub_cards.export import complete_hub_folder
 from fastwhisper.hub_cards.new_fastslm import write_new_fastslm
 
-ODD_VALUES: list[Any] = [None, True, "", "x", "5", [], [1], ["x"], {}, {"x": 1}, 1.5, -1, 0, 1, -(10**9), 10**9, 10**30]
+ODD_VALUES: list[Any] = [
+    None,
+    True,
+    "",
+    "x",
+    "5",
+    [],
+    [1],
+    ["x"],
+    {},
+    {"x": 1},
+    1.5,
+    -1,
+    0,
+    1,
+    -(10**9),
+    10**9,
+    10**30,
+]
 ODD_TEXTS = ["", "[]", "null", '"x"', "{", "\x00\x01", "{}", '{"a": 1e999}']
 SECONDS_PER_INPUT = 120
 

@@ -207,7 +207,8 @@ def _teacher_config(teacher: PreTrainedModel | str | os.PathLike, kwargs: dict) 
         config, name = teacher.config, type(teacher).__name__
         is_whisper = config.model_type == "whisper" and hasattr(teacher, "proj_out")
     else:
-        config = AutoConfig.from_pretrained(teacher, **{k: v for k, v in kwargs.items() if k != "dtype"})
+        options = {name: value for name, value in kwargs.items() if name != "dtype"}
+        config = AutoConfig.from_pretrained(teacher, **{"trust_remote_code": False, **options})
         is_whisper, name = config.model_type == "whisper", os.fspath(teacher)
     if not is_whisper:
         raise ValueError(
@@ -225,7 +226,7 @@ def _tokenizer_beside(checkpoint: str, kwargs: dict) -> PreTrainedTokenizerBase 
         return None
     options = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "subfolder") if name in kwargs}
     try:
-        return AutoTokenizer.from_pretrained(checkpoint, **options)
+        return AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, **options)
     except (OSError, ValueError):
         return None
 
