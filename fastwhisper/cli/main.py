@@ -87,7 +87,8 @@ def _one_line(error: Exception, verb: str) -> str | None:
         place = f" for {error.filename}" if error.filename else ""
         return f"no space is left on the disk{place}: free some, then run it again"
     # By name: torch is not imported here.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    no_memory = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(error)
+    if isinstance(error, MemoryError) or no_memory:
         way_out = f": lower {BATCH_FLAGS[verb]}" if verb in BATCH_FLAGS else ""
         return f"out of memory{way_out}"
     return None
