@@ -41,7 +41,7 @@ def whole(tmp_path_factory, demo_tokenizer):
 @pytest.fixture
 def hostile(whole, tmp_path, monkeypatch):
     """Make a folder name code for everything that can name some, with `y` on standard input for ever."""
-    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 100))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"y\n" * 100)))
 
     def make(kind, **settings):
         folder = shutil.copytree(whole / kind, tmp_path / kind)
@@ -102,7 +102,7 @@ def test_loading_says_in_one_line_that_code_is_not_run(hostile, whole, capsys, c
 
 @pytest.mark.parametrize("kind", ["whisper", "fastslm"])
 def test_our_own_folders_load_without_a_question(kind, whole, monkeypatch, capsys, caplog):
-    monkeypatch.setattr("sys.stdin", io.StringIO("n\n" * 100))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"n\n" * 100)))
     verb = ["transcribe"] if kind == "whisper" else ["slm", "transcribe"]
     assert main([*verb, str(whole / "a.wav"), "--model", str(whole / kind)]) == 0
     assert "not run" not in caplog.text and "[y/N]" not in capsys.readouterr().out

@@ -81,7 +81,7 @@ def test_an_embedding_may_be_padded_and_not_too_small(folder, demo_tokenizer, ro
         ("config.json", {"encoder_layers": 10**9}, "config.json has encoder_layers 1000000000"),
         ("config.json", {"decoder_layers": 1}, "layers that config.json does not count"),
         ("config.json", {"encoder_layers": 2}, "the weights lack model.encoder.layers.1."),
-        ("config.json", {"encoder_attention_heads": 3}, "must divide d_model"),
+        ("config.json", {"encoder_attention_heads": 3}, "has encoder_attention_heads 3"),
         ("config.json", {"dropout": 7}, "config.json has dropout 7"),
         ("config.json", {"pad_token_id": -1}, "config.json has pad_token_id -1"),
         ("config.json", {"activation_function": "x"}, "the weights"),
