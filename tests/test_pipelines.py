@@ -10,7 +10,12 @@ import pytest
 import torch
 import transformers
 from packaging import version
-from transformers import WhisperForCausalLM, WhisperForConditionalGeneration, pipeline
+from transformers import (
+    AutomaticSpeechRecognitionPipeline,
+    WhisperForCausalLM,
+    WhisperForConditionalGeneration,
+    pipeline,
+)
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from fastwhisper import FastWhisperForConditionalGeneration
@@ -22,6 +27,8 @@ from .whisper_assets import whisper_processor
 
 RATE = 16_000
 WINDOW = 2
+# What the pipeline takes where a generation config names no beams, as Whisper's do not.
+BEAMS = AutomaticSpeechRecognitionPipeline._default_generation_config.num_beams
 # name: options of the pipeline, and those of `generate` that must give the same text
 CASES = {
     "basic": ({}, {}),
@@ -29,7 +36,10 @@ CASES = {
         {"generate_kwargs": {"language": "de", "task": "translate"}},
         {"language": "de", "task": "translate"},
     ),
-    "segment timestamps": ({"return_timestamps": True}, {"return_timestamps": True}),
+    "segment timestamps": (
+        {"return_timestamps": True, "generate_kwargs": {"num_beams": 1}},
+        {"return_timestamps": True, "num_beams": 1},
+    ),
     "word timestamps": ({"return_timestamps": "word"}, {"return_timestamps": True, "return_token_timestamps": True}),
     "one chunk": ({"chunk_length_s": WINDOW}, {}),
     "language returned": ({"return_language": True}, {}),
@@ -120,7 +130,7 @@ def features_of(processor, sound):
 
 
 def generated(student, processor, sound, **options):
-    output = student.generate(**features_of(processor, sound), **options)
+    output = student.generate(**features_of(processor, sound), **{"num_beams": BEAMS, **options})
     tokens = output["sequences"] if isinstance(output, dict) else output
     return processor.batch_decode(tokens, skip_special_tokens=True)[0]
 
@@ -178,6 +188,15 @@ def test_a_batch_gives_each_file_its_own_text(plain, student, processor, sounds)
     texts = [answer["text"] for answer in plain["batch"]]
 
     assert texts == [generated(student, processor, sounds[name]) for name in ("short", "other", "short")]
+
+
+def test_a_student_of_all_layers_says_what_its_teacher_says(teacher, processor, sounds):
+    student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers=4)
+    parts = {"tokenizer": processor.tokenizer, "feature_extractor": processor.feature_extractor}
+    its, mine = (pipeline("automatic-speech-recognition", model=model, **parts) for model in (teacher, student))
+    for name in ("basic", "word timestamps", "over the window"):
+        sound, options = CALLS[name]
+        assert mine(sounds[sound].copy(), **options) == its(sounds[sound].copy(), **options), name
 
 
 @pytest.mark.parametrize("kind", [WhisperForCausalLM, FastWhisperForConditionalGeneration])

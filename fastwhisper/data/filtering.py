@@ -196,25 +196,24 @@ class StreamFilter:
 
 def _drops(dataset: Dataset, check: RowCheck, num_proc: int | None) -> dict[int, Drop]:
     """The rows to leave out, by index."""
-    columns = [column for column in _CHECKED_COLUMNS if column in dataset.column_names]
+    rows = dataset
+    if dataset.format["type"] != "custom":  # whose rows are what a function of the user makes of all columns
+        columns = [column for column in _CHECKED_COLUMNS if column in dataset.column_names]
+        rows = dataset.select_columns(columns).with_format(None)
     cache = _cache_file(dataset, check)
     lock = nullcontext() if cache is None else FileLock(f"{cache}.lock")
     with lock, _bar_on_terminals_alone():
-        verdicts = (
-            dataset.select_columns(columns)
-            .with_format(None)
-            .map(
-                _verdict,
-                fn_kwargs={"check": check},
-                remove_columns=columns,
-                features=_VERDICT,
-                keep_in_memory=cache is None,
-                cache_file_name=None if cache is None else str(cache),
-                new_fingerprint=None if cache is None else cache.stem,
-                num_proc=num_proc,
-                desc="checking rows",
-            )
-        )
+        verdicts = rows.map(
+            _verdict,
+            fn_kwargs={"check": check},
+            remove_columns=rows.column_names,
+            features=_VERDICT,
+            keep_in_memory=cache is None,
+            cache_file_name=None if cache is None else str(cache),
+            new_fingerprint=None if cache is None else cache.stem,
+            num_proc=num_proc,
+            desc="checking rows",
+        ).with_format(None)
     found = zip(verdicts["reason"][:], verdicts["detail"][:], strict=True)
     return {index: Drop(reason, detail) for index, (reason, detail) in enumerate(found) if reason is not None}
 

@@ -1,6 +1,7 @@
 """From a dataset name, a folder or a dataset object to rows with the columns `audio` and `text`."""
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,18 @@ import datasets
 import pyarrow as pa
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 
-from ..errors import InputError
-from .folders import find_metadata, find_splits, is_saved_dataset, list_audio, read_metadata, split_by_folder
+from ..errors import InputError, check_positive
+from .folders import (
+    find_metadata,
+    find_splits,
+    is_saved_dataset,
+    list_audio,
+    read_metadata,
+    some_of,
+    split_by_folder,
+)
+
+logger = logging.getLogger(__name__)
 
 SpeechDataset: TypeAlias = Dataset | IterableDataset
 DatasetSource: TypeAlias = str | os.PathLike | SpeechDataset | DatasetDict | IterableDatasetDict
@@ -41,8 +52,9 @@ def load_speech_dataset(
         name (`str`, *optional*):
             Configuration of a dataset on the Hub.
         split (`str`, *optional*):
-            Needed where there are several. A folder with metadata has the splits of its column `split`, or of its
-            sub-folders, or `train` alone.
+            Needed where there are several. A folder with metadata has the splits of its column `split`, else those of
+            the folders in which all its files lie, such as `train/` and `test/`, else `train` alone; a folder without
+            has those of its sub-folders with metadata.
         audio_column (`str`, *optional*, defaults to `"audio"`):
             Column that becomes `audio`.
         text_column (`str`, *optional*, defaults to `"text"`):
@@ -55,13 +67,14 @@ def load_speech_dataset(
             Whether a dataset without text is an error.
 
     Returns:
-        `Dataset` or `IterableDataset`: `audio` (undecoded), `text` where there is any, and all other columns.
+        `Dataset` or `IterableDataset`: `audio` (undecoded), `text` where there is any, and all other columns; classes
+        in `text` and `language` have their names. Files that are missing or cannot be read are up to `usable_rows`.
 
     Raises:
         InputError: for a wrong path, name, split or column, naming those that exist, and where no rows are left.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"limit={limit} leaves no rows: it must be at least 1")
+    if limit is not None:
+        check_positive(limit=limit)
     label = "the dataset" if not isinstance(source, str | os.PathLike) else os.fspath(source)
     dataset = _open_source(source, name, split, (audio_column, text_column), streaming, require_text)
     if isinstance(dataset, DatasetDict | IterableDatasetDict):
@@ -122,7 +135,7 @@ def _open_source(
         columns = read_metadata(path / split, audio_column)
         columns.pop("split", None)
         return DatasetDict({split: _from_columns(columns, *audio_and_text)})
-    files = list_audio(path)
+    files = _with_unicode_names(list_audio(path), path)
     if not files:
         return _load_by_name(os.fspath(path), name, split, streaming)
     if require_text:
@@ -144,6 +157,18 @@ def _load_by_name(source: str, name: str | None, split: str | None, streaming: b
         raise
     except (ValueError, OSError) as error:
         raise InputError(f"the dataset {source} cannot be loaded: {' '.join(str(error).split())}") from error
+
+
+def _with_unicode_names(files: list[Path], folder: Path) -> list[Path]:
+    """The files whose names a column of strings can hold; a warning names the others."""
+    shown = {file: os.fsencode(file).decode("utf-8", errors="replace") for file in files}
+    kept = [file for file in files if shown[file] == str(file)]
+    if len(kept) < len(files):
+        others = some_of(shown[file] for file in files if shown[file] != str(file))
+        logger.warning(
+            "%s: %d passed over, whose names are not UTF-8: %s; rename them", folder, len(files) - len(kept), others
+        )
+    return kept
 
 
 def _from_columns(columns: dict[str, list], audio_column: str, text_column: str) -> Dataset:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..errors import InputError
+from ..errors import InputError, check_positive
 from .askd_schedule import MODES, SCHEDULES
 
 SELF_TEACHERS = ("snapshot", "ema")
@@ -76,5 +76,4 @@ class ASKDSettings:
             raise InputError(f"teacher_decay_end={self.teacher_decay_end} must be in (0, 1]")
         if not self.temperature > 0.0:
             raise InputError(f"temperature={self.temperature} must be above 0")
-        if self.loss_chunk_size < 1:
-            raise InputError(f"loss_chunk_size={self.loss_chunk_size} must be at least 1")
+        check_positive(loss_chunk_size=self.loss_chunk_size)

@@ -197,6 +197,15 @@ def test_a_console_without_the_letters_loses_nothing_else(tmp_path, checkpoint, 
     assert (tmp_path / "out" / "b.txt").read_bytes() == "Größe 今日 fine\n".encode()
 
 
+def test_a_reader_who_has_enough_ends_it(checkpoint, audio, monkeypatch, capsys):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        assert main(["transcribe", str(audio), "--model", checkpoint]) == 141
+    assert capsys.readouterr().err == ""
+
+
 def test_names_that_are_no_text(checkpoint, tmp_path, capsys):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav")
     os.rename(write_noise(tmp_path / "a.wav", 0.5), path)

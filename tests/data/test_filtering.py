@@ -243,6 +243,16 @@ def test_a_dataset_in_a_file_with_rows_picked(processor, dataset, tmp_path):
     assert drop_unusable_rows(loaded, processor)["text"][:] == ["whole window", "good"]
 
 
+def test_rows_that_a_function_of_the_user_makes(dataset, decoded):
+    """Neither a column that is not looked at nor a format for tensors matters; a transform of all columns does."""
+    assert usable_rows(dataset.add_column("number", range(6)).with_format("torch"), RowCheck()).dataset.num_rows == 4
+    dataset = dataset.map(lambda row: {"place": row["audio"]["path"]}).remove_columns("audio")
+    lazy = dataset.with_transform(lambda rows: {"audio": [{"path": path} for path in rows["place"]]})
+    rows = usable_rows(lazy, RowCheck())
+    assert len(decoded) == 12 and rows.dropped == {"empty audio": 2}
+    assert len(rows.dataset) == 4 and "audio" in rows.dataset[0]
+
+
 def test_stream_counts_as_it_goes(processor, dataset, caplog):
     stream = drop_unusable_rows(dataset.to_iterable_dataset(), processor, max_target_positions=32)
     assert isinstance(stream, IterableDataset) and messages(caplog) == []

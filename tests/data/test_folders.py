@@ -1,5 +1,6 @@
 """What a folder may contain, and how its table may be written."""
 
+import errno
 import json
 import os
 import unicodedata
@@ -49,14 +50,32 @@ def test_a_broken_link_is_not_passed_over(tmp_path):
     assert names(tmp_path) == ["a.wav", "b.wav"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, caplog):
+def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, caplog, monkeypatch):
     write_tone(tmp_path / "a.wav")
-    (tmp_path / "closed").mkdir(mode=0)
+    (tmp_path / "closed").mkdir()
+
+    def look(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", look)  # root may look everywhere
     assert names(tmp_path) == ["a.wav"]
     assert "closed (Permission denied)" in warnings(caplog)[0]
     with pytest.raises(InputError, match="closed cannot be read: Permission denied"):
         list_audio(tmp_path / "closed")
+
+
+def test_names_of_any_bytes(tmp_path, caplog):
+    write_tone(tmp_path / "a.wav")
+    write_tone(tmp_path / "b.wav")
+    os.rename(tmp_path / "b.wav", os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    assert len(list_audio(tmp_path)) == 2
+    assert load_speech_dataset(tmp_path, require_text=False).num_rows == 1
+    assert (
+        "1 passed over, whose names are not UTF-8: " in warnings(caplog)[0] and "caf\ufffd.wav" in warnings(caplog)[0]
+    )
 
 
 def test_a_folder_that_is_none():
