@@ -1,6 +1,6 @@
 """What a tiny FastSLM computes, from weights that no random generator of torch makes; kept in golden_fastslm.json.
 
-    python -m tests.golden.golden_fastslm        # write the file anew, after a change that is meant to change it
+python -m tests.golden.golden_fastslm        # write the file anew, after a change that is meant to change it
 """
 
 import json
