@@ -201,7 +201,7 @@ def _show(files: Sequence[str], results: "Iterable[tuple[str, Answer | InputErro
     from pathlib import Path
 
     from ..errors import InputError
-    from .console import CLOSED_PIPE, show, show_error
+    from .console import show, show_error
 
     several = len(files) > 1 or Path(files[0]).is_dir()
     done = failed = 0
@@ -213,8 +213,8 @@ def _show(files: Sequence[str], results: "Iterable[tuple[str, Answer | InputErro
         done += 1
         if result.finish_reason in NOT_ENDED:
             print(f"{name}: {NOT_ENDED[result.finish_reason]}", file=sys.stderr)
-        if printed and not show(f"{name}: {result.text}\n" if several else f"{result.text}\n"):
-            return CLOSED_PIPE
+        if printed:
+            show(f"{name}: {result.text}\n" if several else f"{result.text}\n")
     return 0 if not failed else 1 if done else 2
 
 

@@ -68,7 +68,7 @@ def run(
     from ..errors import InputError
     from ..progress import quiet_transformers
     from ..transcription.transcribe_files import transcribe_files
-    from .console import CLOSED_PIPE, show_error
+    from .console import show_error
 
     formats = _formats(output.format)
     several = len(files) > 1 or (len(files) == 1 and Path(files[0]).is_dir())
@@ -95,8 +95,8 @@ def run(
             show_error("transcribe", result)
             continue
         done += 1
-        if output.output is None and not _show_transcript(name, result, formats[0], labelled=several):
-            return CLOSED_PIPE
+        if output.output is None:
+            _show_transcript(name, result, formats[0], labelled=several)
     return 0 if not failed else 1 if done else 2
 
 
@@ -123,13 +123,13 @@ def _check_printable(formats: list[str], several: bool) -> None:
         raise InputError(f"several files in {formats[0]} need --output, a folder for them")
 
 
-def _show_transcript(name: str, transcript: "Transcript", kind: str, labelled: bool) -> bool:
+def _show_transcript(name: str, transcript: "Transcript", kind: str, labelled: bool) -> None:
     from ..transcription.subtitles import WRITERS
     from .console import show
 
     # JSON says itself which file it is of.
     label = f"{name}: " if labelled and kind == "txt" else ""
-    return show(label + WRITERS[kind](name, transcript))
+    show(label + WRITERS[kind](name, transcript))
 
 
 def main(argv: Sequence[str]) -> int | None:
