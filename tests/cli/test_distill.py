@@ -209,7 +209,7 @@ def test_rows_that_cannot_be_used_are_counted(words, tmp_path, caplog):
         (["--timestamp_probability", "2"], "timestamp_probability=2.0 is no probability"),
         (["--schedule", "quadratic"], "schedule='quadratic' is not one of linear"),
         (["--teacher_weight", "1.5"], "teacher_weight=1.5 must be in [0, 1]"),
-        (["--decoder_layer", "2"], "no flag or place for --decoder_layer 2"),
+        (["--decoder_layer", "2"], "unknown arguments: --decoder_layer 2"),
     ],
 )
 def test_bad_requests_are_one_line(words, tmp_path, refused, flags, said):
