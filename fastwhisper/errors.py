@@ -9,7 +9,7 @@ def check_positive(**numbers: int) -> None:
     """Check that settings are 1 or more.
 
     Raises:
-        InputError: for the first that is not; it names the setting and its value.
+        InputError: for the first that is not; the message names the setting and its value.
     """
     for name, number in numbers.items():
         if number < 1:

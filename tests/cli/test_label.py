@@ -63,7 +63,7 @@ def test_recipe_with_timestamps(teacher_folder, speech, tmp_path):
     [
         (["--text_column", "words", "--wer_filter", "0.1"], "no column 'words' for the text; its columns are audio"),
         (["--audio_column", "sound"], "no column sound that names the audio files"),
-        (["--split", "test"], "no split 'test'; there is train"),
+        (["--split", "test"], "no split 'test'; it has train"),
         (["--dataset", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
         (["--model", "/nowhere/at/all"], "/nowhere/at/all is no checkpoint"),
         (["--language", "klingon"], "klingon"),
