@@ -21,6 +21,7 @@ VERBS = {
     "slm": "FastSLM, speech for a language model: init, ask, transcribe",
     "convert-fastslm": "convert published FastSLM checkpoints, and back",
 }
+CLOSED_PIPE = 141  # 128 and SIGPIPE, as a shell reports it
 BATCH_FLAGS = {
     "label": "--batch_size",
     "evaluate": "--batch_size",
@@ -44,7 +45,8 @@ Set FASTWHISPER_TRACEBACK=1 to see the traceback behind a one-line error.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb. Returns 0, what the verb returns, 2 for an error of input, or 130 when interrupted.
+    """Run a verb. Returns 0, what the verb returns, 2 for an error of input, 130 when interrupted, 141 when its
+    reader left.
 
     An [`InputError`], a full disk and a lack of memory are one line on standard error; whatever else goes wrong keeps
     its traceback.
@@ -65,6 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fastwhisper: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Who read the output has left, as `head` does. Python would write the rest once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except (InputError, OSError, MemoryError, RuntimeError) as error:
         said = _one_line(error, verb)
         if said is None or os.environ.get("FASTWHISPER_TRACEBACK"):

@@ -171,7 +171,7 @@ def check_audio(source: AudioSource) -> float:
     """
     duration = audio_duration(source)
     if duration and (_holds_samples(source) or _header(source).subtype in _FLOAT_SUBTYPES):
-        load_audio(source)
+        decoded_duration(source)
     return duration
 
 

@@ -16,6 +16,8 @@ from ..modeling.speech_windows import load_speech_encoder
 from .card import write_card
 from .export import export_folder
 
+QUERY_CLOCKS = ("index", "aligned")
+
 
 def write_new_fastslm(
     encoder: str,
@@ -52,6 +54,8 @@ def write_new_fastslm(
         InputError: where the folder exists, and for parts and settings that do not fit each other.
     """
     check_positive(num_queries=num_queries)
+    if query_clock not in QUERY_CLOCKS:
+        raise InputError(f"there is no query_clock {query_clock!r}; it is {' or '.join(QUERY_CLOCKS)}")
     with new_folder(Path(folder)) as place:
         try:
             speech_encoder = load_speech_encoder(encoder)

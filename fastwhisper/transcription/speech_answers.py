@@ -106,7 +106,7 @@ def ask(
         InputError: for audio, a model or an option that cannot be used, and for audio beyond the model's context
             without `long_form`.
     """
-    pair = _pair(model, device, dtype)
+    pair = load_fastslm_pair(model, device, dtype)
     return answer(pair, audio, question_prompt(pair[1], question), AnswerOptions(**options))
 
 
@@ -128,7 +128,7 @@ def transcribe_with_fastslm(
     Raises:
         InputError: As [`ask`].
     """
-    pair = _pair(model, device, dtype)
+    pair = load_fastslm_pair(model, device, dtype)
     return answer(pair, audio, transcription_prompt(pair[1], language), AnswerOptions(**options))
 
 
@@ -158,6 +158,21 @@ def load_fastslm(name: str | os.PathLike, device: str | None = None, dtype: str 
         name, dtype="auto" if dtype is None else DTYPES[dtype], device_map=device
     )
     return model.eval(), processor
+
+
+def load_fastslm_pair(
+    model: str | os.PathLike | FastSLM, device: str | None = None, dtype: str | None = None
+) -> FastSLM:
+    """A FastSLM and its processor, loaded unless they are given.
+
+    Raises:
+        InputError: as [`load_fastslm`], and for a device or dtype with a loaded model.
+    """
+    if isinstance(model, str | os.PathLike):
+        return load_fastslm(model, device, dtype)
+    if device is not None or dtype is not None:
+        raise InputError("device and dtype are for a model given by name; a loaded model has its own")
+    return model
 
 
 def question_prompt(processor: FastSLMProcessor, question: str) -> str:
@@ -281,14 +296,6 @@ def audio_windows(audio: AudioSource | Samples, whole: int, step: int) -> Iterat
             waiting = waiting[step:]
     if len(waiting):
         yield waiting
-
-
-def _pair(model: str | os.PathLike | FastSLM, device: str | None, dtype: str | None) -> FastSLM:
-    if isinstance(model, str | os.PathLike):
-        return load_fastslm(model, device, dtype)
-    if device is not None or dtype is not None:
-        raise InputError("device and dtype are for a model given by name; a loaded model has its own")
-    return model
 
 
 def _name(audio: AudioSource | Samples) -> str:
