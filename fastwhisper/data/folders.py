@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,9 @@ def read_metadata(folder: Path, audio_column: str = "audio") -> dict[str, list[A
         raise InputError(f"{folder} has none of {', '.join(METADATA_NAMES)}")
     candidates = PATH_COLUMNS if audio_column == "audio" else (audio_column,)
     text = _read_text(table)
-    rows = list(_json_rows(text, table) if table.suffix == ".jsonl" else _table_rows(text, table, candidates))
+    is_json = table.suffix == ".jsonl"
+    rows: list[tuple[int, Mapping[str, Any]]]
+    rows = list(_json_rows(text, table) if is_json else _table_rows(text, table, candidates))
     if not rows:
         raise InputError(f"{table} has no rows")
     columns = list(dict.fromkeys(column for _, row in rows for column in row))
@@ -110,7 +112,7 @@ def read_metadata(folder: Path, audio_column: str = "audio") -> dict[str, list[A
     values: dict[str, list[Any]] = {column: [row.get(column) for _, row in rows] for column in columns}
     names = values.pop(path_column)
     paths = [_locate(folder, name) for name in names]
-    if not any(path is not None and path.is_file() for path in paths):
+    if not any(path is not None and os.path.isfile(path) for path in paths):
         missing = "it names no audio file" if paths[0] is None else f"there is no audio file {names[0]} in {folder}"
         raise InputError(f"{table} line {rows[0][0]}: {missing}")
     if "split" not in values:
@@ -154,7 +156,7 @@ def _read_text(table: Path) -> str:
     return text
 
 
-def _table_rows(text: str, table: Path, path_columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str | None]]]:
+def _table_rows(text: str, table: Path, path_columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str | None]]]:
     """Line numbers and rows of a CSV or TSV."""
     tabs = table.suffix == ".tsv"
     delimiter = _delimiter(text, "\t,;|" if tabs else ",;\t|", path_columns)
@@ -172,9 +174,26 @@ def _table_rows(text: str, table: Path, path_columns: Iterable[str]) -> Iterator
             if len(row) > len(header):
                 raise InputError(f"{table} line {line} has more fields than the header")
             if row:
-                yield line, dict(zip_longest(header, row))
+                found = dict(zip_longest(header, row))
+                if end > line:
+                    place = next((index for index, name in enumerate(header) if name in path_columns), None)
+                    _check_swallowed(found, place, delimiter, table, line)
+                yield line, found
     except csv.Error as error:
-        raise InputError(f"{table} line {reader.line_num} cannot be read: {error}") from error
+        raise InputError(f"{table} line {end + 1} cannot be read: {error}") from error
+
+
+def _check_swallowed(row: Mapping[str, str | None], place: int | None, delimiter: str, table: Path, line: int) -> None:
+    """Look for rows within a field of several lines: two marks that were never closed make one text of all between.
+
+    Raises:
+        InputError: where a line within a field names an audio file that is there, in the place of its column.
+    """
+    for within in (part for field in row.values() if field for part in field.splitlines()[1:]):
+        cells = within.split(delimiter)
+        path = None if place is None or place >= len(cells) else _locate(table.parent, cells[place].strip('"'))
+        if path is not None and os.path.isfile(path):
+            raise InputError(f"{table} line {line} has a quotation mark that is not closed before {path.name}")
 
 
 def _delimiter(text: str, known: str, path_columns: Iterable[str]) -> str:
@@ -192,16 +211,27 @@ def _json_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InputError(f"{table} line {number} is not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise InputError(f"{table} line {number} is not a JSON object")
-        try:
+            row = json.loads(line, object_pairs_hook=_with_names_once)
+            if not isinstance(row, dict):
+                raise InputError("is not a JSON object")
             json.dumps(row, ensure_ascii=False).encode()
+        except InputError as error:
+            raise InputError(f"{table} line {number} {error}") from error
+        except RecursionError as error:
+            raise InputError(f"{table} line {number} is nested too deep") from error
         except UnicodeEncodeError as error:
             raise InputError(f"{table} line {number} has half a character (a lone surrogate)") from error
+        except ValueError as error:  # no JSON, and integers of thousands of digits
+            raise InputError(f"{table} line {number} is not JSON: {error}") from error
         yield number, row
+
+
+def _with_names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise InputError(f"has {next(name for name in names if names.count(name) > 1)!r} twice")
+    return found
 
 
 def _locate(folder: Path, name: Any) -> Path | None:
@@ -212,6 +242,7 @@ def _locate(folder: Path, name: Any) -> Path | None:
     for spelling in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
         for sub_folder in AUDIO_FOLDERS:
             path = folder / sub_folder / spelling
-            if path.is_file():
+            # Not `Path.is_file`, which fails where a name is too long.
+            if os.path.isfile(path):
                 return path.resolve()
     return folder / name

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import soxr
 import torch
 from transformers import AutoConfig
 
-from ..data.audio import AudioSource, EmptyAudioError, decoded_blocks, describe_audio
+from ..data.audio import AudioSource, EmptyAudioError, describe_audio, resampled_blocks
 from ..errors import InputError, check_positive
 from ..modeling.answer_budget import AudioTooLongError
 from ..modeling.modeling_fastslm import FastSLMForCausalLM
@@ -287,28 +286,16 @@ def audio_windows(audio: AudioSource | Samples, whole: int, step: int) -> Iterat
     Raises:
         InputError: for audio that cannot be read, or has samples that are NaN, infinite or no audio.
     """
+    if isinstance(audio, np.ndarray | torch.Tensor):
+        audio = {"array": audio, "sampling_rate": SAMPLING_RATE}
     waiting = np.zeros(0, np.float32)
-    for samples in _resampled_blocks(audio):
+    for samples in resampled_blocks(audio):
         waiting = np.concatenate([waiting, samples])
         while len(waiting) > whole:
             yield waiting[:whole]
             waiting = waiting[step:]
     if len(waiting):
         yield waiting
-
-
-def _resampled_blocks(audio: AudioSource | Samples) -> Iterator[np.ndarray]:
-    if isinstance(audio, np.ndarray | torch.Tensor):
-        audio = {"array": audio, "sampling_rate": SAMPLING_RATE}
-    resampler = None
-    for samples, rate in decoded_blocks(audio):
-        if rate == SAMPLING_RATE:
-            yield samples
-            continue
-        resampler = resampler or soxr.ResampleStream(rate, SAMPLING_RATE, 1, dtype="float32")
-        yield resampler.resample_chunk(samples)
-    if resampler is not None:
-        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def _name(audio: AudioSource | Samples) -> str:

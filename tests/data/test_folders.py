@@ -7,8 +7,10 @@ import unicodedata
 
 import pytest
 
+from fastwhisper.data.filtering import usable_rows
 from fastwhisper.data.folders import list_audio
 from fastwhisper.data.loading import load_speech_dataset
+from fastwhisper.data.row_checks import RowCheck
 from fastwhisper.errors import InputError
 
 from ..sounds import write_speech_folder, write_tone
@@ -168,7 +170,7 @@ def test_encodings_and_delimiters(tmp_path, name, content):
         ),
         ("metadata.csv", "file_name,text\na.wav,ok\n".encode("utf-16-le"), "line 1 has a NUL character: save it as"),
         ("metadata.csv", b"file_name,text\na.wav,ok\na.wav,o\0k\n", "line 3 has a NUL character"),
-        ("metadata.csv", b'file_name,text\na.wav,"ok\na.wav,"fine"\n', "line 3 cannot be read: ',' expected"),
+        ("metadata.csv", b'file_name,text\na.wav,"ok\na.wav,"fine"\n', "line 2 cannot be read: ',' expected"),
         ("metadata.csv", b'file_name,text\na.wav,ok\na.wav,"open\n', "line 3 cannot be read: unexpected end of data"),
         ("metadata.csv", b"file_name,text,text\na.wav,a,b\n", "has two columns named 'text'"),
         ("metadata.csv", b"", "has no rows"),
@@ -177,7 +179,11 @@ def test_encodings_and_delimiters(tmp_path, name, content):
             b'{"file": "a.wav"}\n{"file": "a.wav", "text": "\\ud83d"}\n',
             "line 2 has half a character",
         ),
-        ("metadata.jsonl", b'{"file": "a.wav", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "line 1 is not JSON"),
+        (
+            "metadata.jsonl",
+            b'{"file": "a.wav", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            "line 1 is nested too deep",
+        ),
         (
             "metadata.jsonl",
             b'{"file": "a.wav", "split": ["train"]}',
@@ -219,3 +225,52 @@ def test_accents_apart_and_together(tmp_path):
     name = unicodedata.normalize("NFC", "grüße.wav")
     (tmp_path / "metadata.csv").write_text(f"file_name,text\n{name},a\n", encoding="utf-8")
     assert load_speech_dataset(tmp_path).num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metadata.csv", 'file,text\na.wav,"hi\nb.wav,x\nc.wav,y\n', "line 2 cannot be read"),
+        ("metadata.csv", 'file,text\na.wav,"hi\nb.wav,x\nc.wav,"\n', "line 2 has a quotation mark .* before b.wav"),
+        ("metadata.csv", 'text,file\n"hi,a.wav\nx,b.wav\n",c.wav\n', "line 2 has a quotation mark .* before b.wav"),
+        ("metadata.csv", "file,text,text\na.wav,hi,ho\n", "two columns 'text'"),
+        ("metadata.jsonl", '{"file": "a.wav", "text": "x", "text": "y"}', "line 1 has 'text' twice"),
+        ("metadata.jsonl", '{"file": "a.wav", "text": "x", "n": ' + "[" * 3000 + "]" * 3000 + "}", "nested too deep"),
+        ("metadata.jsonl", '{"file": "a.wav", "text": "x", "n": ' + "1" * 5000 + "}", "line 1 is not JSON"),
+    ],
+)
+def test_nothing_is_swallowed_or_guessed(tmp_path, name, content, message):
+    for letter in "abc":
+        write_tone(tmp_path / f"{letter}.wav")
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_speech_dataset(tmp_path)
+
+
+def test_a_text_of_several_lines(tmp_path):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "metadata.csv").write_text('file,text\na.wav,"one,\ntwo.wav, three"\n')
+    assert load_speech_dataset(tmp_path)["text"][:] == ["one,\ntwo.wav, three"]
+
+
+@pytest.mark.parametrize("value", ["[" * 300 + "]" * 300, '{"a": ' * 100 + "1" + "}" * 100, "1" * 30])
+def test_columns_that_arrow_does_not_hold_are_kept_as_json(tmp_path, value):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "metadata.jsonl").write_text(f'{{"file": "a.wav", "text": "x", "other": {value}}}')
+    (row,) = load_speech_dataset(tmp_path)
+    assert row["other"] == value
+
+
+def test_a_name_that_is_too_long_for_a_file(tmp_path):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "metadata.csv").write_text(f"file,text\n{5000 * 'x'},one\na.wav,two\n")
+    assert usable_rows(load_speech_dataset(tmp_path), RowCheck()).dataset["text"][:] == ["two"]
+
+
+@pytest.mark.parametrize("name", ["state.json", "dataset_dict.json", "data.py", "a.parquet", "a.json", "a.zip"])
+def test_folders_that_datasets_cannot_read(tmp_path, name):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / name).write_bytes(b"import os\n{")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_speech_dataset(folder)
