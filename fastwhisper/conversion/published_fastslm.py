@@ -8,11 +8,15 @@ computes them instead.
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 import torch
 
 from ..errors import InputError
 from ..modeling.modeling_hfq_former import sinusoids
+
+# The two matrices A and B of a module.
+LoraMatrices: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 _COMPRESSOR = {"query": "queries", "q_ln": "query_norm", "kv_ln": "key_norm", "out_proj": "out_proj"}
 _QUERY_SINUSOIDS, _KEY_SINUSOIDS = "q_pos_embeds", "kv_pos_embeds"
@@ -30,6 +34,7 @@ _WHISPER = {
     "mlp.2": "fc2",
     "mlp_ln": "final_layer_norm",
 }
+_LISTED = 12  # names in a message
 _LORA_WRAPPER = "base_model.model."
 _LORA_PART = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])(?:\.[^.]+)?\.weight$")
 
@@ -55,7 +60,7 @@ def convert_hfq_state_dict(published: Mapping[str, torch.Tensor]) -> dict[str, t
     blocks = _count(named, r"out_attn\.(\d+)\.", first=0)
     names = _adapter_names(scales=stages + 1, blocks=blocks)
     buffers = _sinusoid_names(scales=stages + 1)
-    _check_names([name for name in named if name not in buffers], names, "the published adapter")
+    check_names([name for name in named if name not in buffers], names, "the published adapter")
     converted = {ours: named[theirs] for theirs, ours in names.items()}
     # A query matrix may carry a batch dimension of one.
     converted = {name: w.reshape(w.shape[-2:]) if name.endswith("queries") else w for name, w in converted.items()}
@@ -64,13 +69,13 @@ def convert_hfq_state_dict(published: Mapping[str, torch.Tensor]) -> dict[str, t
 
 
 def publish_hfq_state_dict(
-    state_dict: Mapping[str, torch.Tensor], max_source_positions: int = 1500
+    state_dict: Mapping[str, torch.Tensor], max_source_positions: int
 ) -> dict[str, torch.Tensor]:
     """The reverse of `convert_hfq_state_dict`, with the leading `encoder.` and the buffers of sinusoids in float32.
 
     Args:
         state_dict (`Mapping[str, torch.Tensor]`): Of an `HFQFormer` with the published behaviour.
-        max_source_positions (`int`, *optional*, defaults to 1500): Encoder frames of a window.
+        max_source_positions (`int`): Encoder frames of a window.
 
     Raises:
         InputError: for weights that the published adapter has no place for, such as a feed-forward network.
@@ -78,7 +83,7 @@ def publish_hfq_state_dict(
     scales = _count(state_dict, r"compressors\.(\d+)\.", first=0)
     blocks = _count(state_dict, r"blocks\.(\d+)\.", first=0)
     names = {ours: theirs for theirs, ours in _adapter_names(scales, blocks).items()}
-    _check_names(state_dict, names, "the HFQ-Former")
+    check_names(state_dict, names, "the HFQ-Former")
     published = {f"encoder.{theirs}": state_dict[ours] for ours, theirs in names.items()}
     width = state_dict["fusion.queries"].shape[-1]
     for name, positions in _sinusoid_lengths(state_dict, max_source_positions).items():
@@ -123,24 +128,24 @@ def convert_whisper_encoder(published: Mapping[str, torch.Tensor]) -> dict[str, 
     """
     named = {_without_encoder(name): weight for name, weight in published.items()}
     names = _whisper_names(_count(named, r"blocks\.(\d+)\.", first=0))
-    _check_names(named, names, "the published encoder")
+    check_names(named, names, "the published encoder")
     return {ours: named[theirs] for theirs, ours in names.items()}
 
 
 def publish_whisper_encoder(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The reverse of `convert_whisper_encoder`, with the leading `encoder.whisper.`."""
     names = {ours: theirs for theirs, ours in _whisper_names(_count(state_dict, r"layers\.(\d+)\.", first=0)).items()}
-    _check_names(state_dict, names, "the speech encoder")
+    check_names(state_dict, names, "the speech encoder")
     return {f"encoder.whisper.{theirs}": state_dict[ours] for ours, theirs in names.items()}
 
 
 def split_lora(
     published: Mapping[str, torch.Tensor],
-) -> tuple[dict[str, torch.Tensor], dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+) -> tuple[dict[str, torch.Tensor], dict[str, LoraMatrices]]:
     """A language model in PEFT's names as plain weights and the LoRA matrices (A, B) of each module.
 
     Raises:
-        InputError: where a module has only one of its two matrices.
+        InputError: if a module has only one of its two matrices.
     """
     plain: dict[str, torch.Tensor] = {}
     sides: dict[str, dict[str, torch.Tensor]] = {}
@@ -158,12 +163,12 @@ def split_lora(
 
 
 def merge_lora(
-    plain: Mapping[str, torch.Tensor], lora: Mapping[str, tuple[torch.Tensor, torch.Tensor]], alpha: float
+    plain: Mapping[str, torch.Tensor], lora: Mapping[str, LoraMatrices], alpha: float
 ) -> dict[str, torch.Tensor]:
     """W + (alpha / r) B A for each module of `lora`, computed in float32; the other weights as they are.
 
     Raises:
-        InputError: where a module of `lora` has no weight; it lists them.
+        InputError: if a module of `lora` has no weight; it lists them.
     """
     missing = [module for module in lora if f"{module}.weight" not in plain]
     if missing:
@@ -176,13 +181,24 @@ def merge_lora(
     return merged
 
 
-def peft_state_dict(lora: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
+def peft_state_dict(lora: Mapping[str, LoraMatrices]) -> dict[str, torch.Tensor]:
     """LoRA matrices of the language model as a PEFT adapter of the whole FastSLM, ready to be saved."""
     adapter = {}
     for module, (down, up) in lora.items():
         ours = f"base_model.model.model.language_model.{module.removeprefix('model.')}"
         adapter[f"{ours}.lora_A.weight"], adapter[f"{ours}.lora_B.weight"] = down, up
     return adapter
+
+
+def check_names(given: Iterable[str], expected: Iterable[str], what: str) -> None:
+    """Check that two sets of weights have the same names.
+
+    Raises:
+        InputError: if they have not, with a list of the unknown and the missing ones.
+    """
+    unknown, missing = sorted(set(given) - set(expected)), sorted(set(expected) - set(given))
+    if unknown or missing:
+        raise InputError(f"{what}: unknown weights: {_listed(unknown)}; missing weights: {_listed(missing)}")
 
 
 def _adapter_names(scales: int, blocks: int) -> dict[str, str]:
@@ -233,7 +249,7 @@ def _check_sinusoids(buffers: Mapping[str, torch.Tensor], adapter: Mapping[str, 
         return
     lengths = _sinusoid_lengths(adapter, published_positions(buffers) or 0)
     width = adapter["fusion.queries"].shape[-1]
-    _check_names(buffers, lengths, "the published sinusoids")
+    check_names(buffers, lengths, "the published sinusoids")
     for name, length in lengths.items():
         given = buffers[name]
         if given.ndim == 3 and len(given) == 1:  # a batch dimension of one
@@ -271,11 +287,6 @@ def _count(names: Iterable[str], pattern: str, first: int) -> int:
     return max(numbers) + 1 - first if numbers else 0
 
 
-def _check_names(given: Iterable[str], expected: Iterable[str], what: str) -> None:
-    unknown, missing = sorted(set(given) - set(expected)), sorted(set(expected) - set(given))
-    if unknown or missing:
-        raise InputError(f"{what}: unknown weights: {_listed(unknown)}; missing weights: {_listed(missing)}")
-
-
 def _listed(names: list[str]) -> str:
-    return ", ".join(names) or "none"
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return (", ".join(names[:_LISTED]) or "none") + more

@@ -177,7 +177,7 @@ def spaced_layers(available: int, kept: int, part: str) -> list[int]:
     """Indices of `kept` maximally spaced layers out of `available`, first and last in; the last one for `kept=1`.
 
     Raises:
-        ValueError: where `kept` is not between 1 and `available`; names `part` and both numbers.
+        ValueError: if `kept` is not between 1 and `available`; the message names `part` and both numbers.
     """
     if not 1 <= kept <= available:
         raise ValueError(

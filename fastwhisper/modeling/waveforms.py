@@ -36,7 +36,7 @@ def mono_samples(audio: Any, name: str = "the audio") -> np.ndarray:
     if samples.size == 0:
         return np.zeros(0, np.float32)
     if samples.dtype.kind == "f":
-        _check_loudness(samples, name)
+        check_loudness(samples, name)
         samples = samples.astype(np.float32)
     else:
         middle, scale = _integer_scale(samples, name)
@@ -57,7 +57,12 @@ def _as_array(audio: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name} is no array: {error}") from error
 
 
-def _check_loudness(samples: np.ndarray, name: str) -> None:
+def check_loudness(samples: np.ndarray, name: str) -> None:
+    """Check float samples of any shape.
+
+    Raises:
+        ValueError: for samples that are NaN or infinite, or too loud to be audio.
+    """
     peak = float(np.maximum(samples.max(), -samples.min()))
     if not np.isfinite(peak):
         raise ValueError(f"{name} has samples that are NaN or infinite")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..errors import InputError
+from ..errors import InputError, check_positive
 from .askd_schedule import MODES, SCHEDULES
 
 SELF_TEACHERS = ("snapshot", "ema")
@@ -33,7 +33,7 @@ class ASKDSettings:
         loss_chunk_size (`int`, *optional*, defaults to 256): target tokens whose vocabulary rows are alive at a time.
 
     Raises:
-        InputError: for a setting outside its range; names the setting, its value and the range.
+        InputError: for a setting outside its range; the message names the setting, its value and the range.
     """
 
     teacher_weight: float = field(default=0.8, metadata={"help": "weight of the teacher at the start (lambda_0)"})
@@ -76,5 +76,4 @@ class ASKDSettings:
             raise InputError(f"teacher_decay_end={self.teacher_decay_end} must be in (0, 1]")
         if not self.temperature > 0.0:
             raise InputError(f"temperature={self.temperature} must be above 0")
-        if self.loss_chunk_size < 1:
-            raise InputError(f"loss_chunk_size={self.loss_chunk_size} must be at least 1")
+        check_positive(loss_chunk_size=self.loss_chunk_size)

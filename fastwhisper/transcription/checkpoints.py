@@ -29,7 +29,7 @@ def load_checkpoint(
     dtype = dtype or ("float16" if device.startswith("cuda") else "float32")
     if dtype not in DTYPES:
         raise InputError(f"there is no dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
-    _check_device(device)
+    check_device(device)
     processor = load_processor(name)
     model = WhisperForConditionalGeneration.from_pretrained(name, dtype=DTYPES[dtype], device_map=device)
     complete_generation_config(model.generation_config, model.config, processor.tokenizer)
@@ -56,7 +56,12 @@ def display_name(name: str) -> str:
     return Path(name).resolve().name if Path(name).is_dir() else name
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Check that torch knows a device and has it here.
+
+    Raises:
+        InputError: where it does not.
+    """
     try:
         kind = torch.device(device).type
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Audio to text with any Whisper: the one place that calls `generate`."""
+"""Audio to text with any Whisper: clips of any length, in batches, with times of segments and words."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, WhisperForConditionalGeneration, WhisperProcessor
 
 from ..data.languages import language_code
-from ..errors import InputError
+from ..errors import InputError, check_positive
 from ..modeling.waveforms import SAMPLING_RATE
 from .sequential import FRAMES_PER_SECOND, Fallback, MovingClip, SequentialDecoder
 from .token_kinds import Piece, TokenKinds
@@ -25,7 +25,7 @@ class GenerationOptions:
     """How audio becomes text.
 
     Args:
-        language (`str`, *optional*): code or English name; by default that of the generation config, else detected.
+        language (`str`, *optional*): code or English name; by default the model's own, else auto-detected.
         task (`str`, *optional*, defaults to `"transcribe"`): `transcribe` or `translate` (into English).
         timestamps (`bool`, *optional*, defaults to `False`): let the model cut its text into segments with times.
         word_timestamps (`bool`, *optional*, defaults to `False`): times of words, and so of segments.
@@ -34,6 +34,9 @@ class GenerationOptions:
         temperatures (`tuple[float, ...]`): fallback for audio over the window and wherever times are asked for: the
             next is tried where the text repeats itself or is improbable. Plain text of short clips is decoded at 0.
         seed (`int`, *optional*, defaults to 0): fixes what temperatures above 0 draw.
+
+    Raises:
+        InputError: for a number of beams or clips below 1, and no temperatures.
     """
 
     language: str | None = None
@@ -45,12 +48,17 @@ class GenerationOptions:
     temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        check_positive(num_beams=self.num_beams, batch_size=self.batch_size)
+        if not self.temperatures:
+            raise InputError("temperatures must not be empty; (0.0,) decodes once, without fallback")
+
 
 def window_seconds(model: WhisperForConditionalGeneration, processor: WhisperProcessor) -> int:
     """Seconds of audio that the encoder takes at once: 30 in every Whisper of openai.
 
     Raises:
-        InputError: where model and processor do not belong together.
+        InputError: if model and processor do not belong together.
     """
     extractor = processor.feature_extractor
     stride = model.model.encoder.conv1.stride[0] * model.model.encoder.conv2.stride[0]
@@ -78,7 +86,7 @@ def generate_transcripts(
         options (`GenerationOptions`, *optional*): language, task, times, beams, batch size, seed.
 
     Raises:
-        InputError: for a language or task that the model does not know, and for a processor of another model.
+        InputError: for a language or task that the model does not know, or for a processor of another model.
     """
     windows: list[list[Window]] = [[] for _ in clips]
     for index, window in decode_windows(model, processor, clips, options):
@@ -118,19 +126,21 @@ def check_prompt(config: GenerationConfig, language: str | None, task: str) -> N
     """Check that a model's generation config knows a language and a task.
 
     Raises:
-        InputError: where it does not; names what it knows.
+        InputError: if it does not; the message names what it knows.
     """
     if task not in TASKS:
         raise InputError(f"there is no task {task!r}; the tasks are {' and '.join(TASKS)}")
     code, known = language_code(language), known_languages(config)
-    if not known and (code not in (None, "en") or task != "transcribe"):
-        raise InputError(f"the model transcribes English only: it knows no language {language!r}, no task {task!r}")
+    if not known and code not in (None, "en"):
+        raise InputError(f"the model transcribes English only, not {language!r}")
+    if not known and task != "transcribe":
+        raise InputError(f"the model transcribes English only: there is nothing to {task}")
     if known and code is not None and code not in known:
         raise InputError(f"the model knows no language {language!r}; it knows {', '.join(sorted(known))}")
 
 
 def spoken_language(config: GenerationConfig, language: str | None) -> str | None:
-    """The code of the language that a model will write: the one given, or its only or default one; `None` if heard."""
+    """The code of the language that a model will write: the one given, or its own; `None` where it is detected."""
     if not known_languages(config):
         return "en"
     return language_code(language or getattr(config, "language", None))

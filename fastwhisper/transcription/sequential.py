@@ -3,6 +3,10 @@
 transformers' `generate` decodes a whole recording before it answers. Its batches also mix up rows once one of them is
 decoded again at a higher temperature: word times raise or are another row's, and a row may be dropped as silent in
 place of another. Here each row keeps its own state, and a window is handed out when it is done.
+
+A single recording has the text that `generate` gives it under the same seed, with two exceptions, which are faults
+there: beams are kept after a fallback (`generate` is greedy for the rest of the recording), and words that a fine-tune
+added to the vocabulary are no times.
 """
 
 import math
@@ -85,7 +89,7 @@ class SequentialDecoder:
         model (`WhisperForConditionalGeneration`): in evaluation mode while it decodes.
         kinds (`TokenKinds`): of the model's tokenizer.
         fallback (`Fallback`): temperatures, beams and seed.
-        word_times (`bool`): give each token its start.
+        word_times (`bool`): whether pieces say when each of their tokens begins.
     """
 
     def __init__(

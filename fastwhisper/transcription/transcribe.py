@@ -9,7 +9,7 @@ import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from ..data.audio import SAMPLING_RATE, AudioSource, load_audio
-from ..errors import InputError, check_positive
+from ..errors import InputError
 from ..modeling.whisper_generation_config import complete_generation_config
 from .checkpoints import load_checkpoint
 from .decoding import GenerationOptions, check_prompt, decode_windows, window_seconds
@@ -77,13 +77,6 @@ def transcribe(
     Raises:
         InputError: for audio, a model or an option that cannot be used.
     """
-    check_positive(num_beams=num_beams)
-    if not temperatures:
-        raise InputError("temperatures must not be empty; (0.0,) decodes once, without fallback")
-    samples = load_audio(_source(audio))
-    whisper, processor = load_pair(model, device, dtype)
-    check_prompt(whisper.generation_config, language, task)
-    window_seconds(whisper, processor)
     options = GenerationOptions(
         language=language,
         task=task,
@@ -93,6 +86,10 @@ def transcribe(
         temperatures=tuple(temperatures),
         seed=seed,
     )
+    samples = load_audio(_source(audio))
+    whisper, processor = load_pair(model, device, dtype)
+    check_prompt(whisper.generation_config, language, task)
+    window_seconds(whisper, processor)
     windows = (window for _, window in decode_windows(whisper, processor, [samples], options))
     return Transcription(windows, TokenKinds(processor.tokenizer), len(samples) / SAMPLING_RATE)
 
@@ -103,7 +100,7 @@ def load_pair(
     """A model and its processor, loaded unless they are given; what a generation config lacks is added to it.
 
     Raises:
-        InputError: for a checkpoint that cannot be loaded, and for a device or dtype with a loaded model.
+        InputError: for a checkpoint that cannot be loaded, or for a device or dtype with a loaded model.
     """
     if isinstance(model, str | os.PathLike):
         return load_checkpoint(os.fspath(model), device, dtype)

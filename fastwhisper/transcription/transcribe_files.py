@@ -8,7 +8,7 @@ from typing import BinaryIO
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from ..data.audio import SAMPLING_RATE, load_audio
-from ..errors import InputError, check_positive
+from ..errors import InputError
 from ..files import check_writable, write_whole
 from ..progress import progress_bar, set_aside
 from .decoding import GenerationOptions, check_prompt, decode_windows, window_seconds
@@ -58,7 +58,15 @@ def transcribe_files(
     Raises:
         InputError: for a model, a format, an option or a folder that cannot be used.
     """
-    check_positive(batch_size=batch_size, num_beams=num_beams)
+    options = GenerationOptions(
+        language=language,
+        task=task,
+        timestamps=list(formats) != ["txt"],
+        word_timestamps=word_timestamps,
+        num_beams=num_beams,
+        batch_size=batch_size,
+        seed=seed,
+    )
     for kind in formats:
         if kind not in WRITERS:
             raise InputError(f"there is no format {kind!r}; the formats are {', '.join(WRITERS)}")
@@ -71,15 +79,6 @@ def transcribe_files(
     check_prompt(whisper.generation_config, language, task)
     for path in (path for targets in paths.values() for path in targets):
         check_writable(path)
-    options = GenerationOptions(
-        language=language,
-        task=task,
-        timestamps=list(formats) != ["txt"],
-        word_timestamps=word_timestamps,
-        num_beams=num_beams,
-        batch_size=batch_size,
-        seed=seed,
-    )
     with progress_bar(show_progress) as progress:
         bar = progress.add_task("transcribe", total=sum(recording.duration for recording in recordings))
 

@@ -164,7 +164,7 @@ def test_bad_requests_are_one_line(checkpoint, audio, tmp_path, capsys):
     assert "silent" in refused(capsys, file, "--model", str(tmp_path / "silent"))
     assert "'gpu'" in refused(capsys, file, *model, "--device", "gpu")
     assert "'int3'" in refused(capsys, file, *model, "--dtype", "int3")
-    assert "cannot be made" in refused(capsys, file, *model, "--output", str(audio / "notes.txt" / "out"))
+    assert "cannot create the folder" in refused(capsys, file, *model, "--output", str(audio / "notes.txt" / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -195,6 +195,15 @@ def test_a_console_without_the_letters_loses_nothing_else(tmp_path, checkpoint, 
     output = str(tmp_path / "out")
     assert main(["transcribe", str(audio / "b.wav"), "--model", checkpoint, "--output", output]) == 0
     assert (tmp_path / "out" / "b.txt").read_bytes() == "Größe 今日 fine\n".encode()
+
+
+def test_a_reader_who_has_enough_ends_it(checkpoint, audio, monkeypatch, capsys):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        assert main(["transcribe", str(audio), "--model", checkpoint]) == 141
+    assert capsys.readouterr().err == ""
 
 
 def test_names_that_are_no_text(checkpoint, tmp_path, capsys):

@@ -1,167 +1,182 @@
-"""Published FastSLM checkpoints and back: whole models, adapters, LoRA merged and kept, unknown and missing names."""
+"""Names of published FastSLM weights: each of them, its size, its sinusoids; LoRA matrices that do not fit."""
 
-import json
+import math
 
+import numpy as np
 import pytest
 import torch
-from peft import PeftModel
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
-from fastwhisper import FastSLMForCausalLM, HFQFormer
-from fastwhisper.cli.main import main
-from fastwhisper.conversion.published_fastslm import merge_lora, publish_hfq_state_dict, split_lora
+from fastwhisper import HFQFormerConfig
+from fastwhisper.conversion.published_fastslm import (
+    convert_hfq_state_dict,
+    convert_whisper_encoder,
+    merge_lora,
+    publish_hfq_state_dict,
+    publish_whisper_encoder,
+    split_lora,
+    split_published,
+)
+from fastwhisper.errors import InputError
+from fastwhisper.modeling.modeling_hfq_former import HFQFormer
 
-from ..fastslm_parts import QUERIES, tiny_pair, windows
-
-HEADS = ["--attention_heads", "4"]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """A FastSLM of ours, its language model alone, and its weights under their published names."""
-    folder = tmp_path_factory.mktemp("published")
-    model, processor = tiny_pair()
-    model.save_pretrained(folder / "ours")
-    processor.save_pretrained(folder / "ours")
-    language_model = AutoModelForCausalLM.from_config(model.config.text_config)
-    language_model.model.load_state_dict(model.model.language_model.state_dict())
-    language_model.lm_head.load_state_dict(model.lm_head.state_dict())
-    language_model.save_pretrained(folder / "language_model")
-    processor.tokenizer.save_pretrained(folder / "language_model")
-    assert main(["convert-fastslm", str(folder / "ours"), str(folder / "published.safetensors"), "--reverse"]) == 0
-    return folder
+WIDTH, POSITIONS = 8, 40
+QUERIES = {"compressor1": 6, "compressor2": 5, "compressor3": 4, "compressor": 3}
+KEYS = {"compressor1": 40, "compressor2": 20, "compressor3": 10, "compressor": 15}
 
 
-def convert(folders, checkpoint, output, *more):
-    names = ["--language_model", str(folders / "language_model")]
-    return main(["convert-fastslm", str(checkpoint), str(output), *names, *HEADS, *more])
+def linear(name, out, into, bias=True):
+    return {f"{name}.weight": (out, into), **({f"{name}.bias": (out,)} if bias else {})}
 
 
-def speech(model):
-    ids = torch.tensor([[3, *[model.config.audio_token_id] * QUERIES, 4, 5]])
-    with torch.no_grad():
-        return model(ids, input_features=windows(1)).logits
+def norm(name):
+    return {f"{name}.weight": (WIDTH,), f"{name}.bias": (WIDTH,)}
 
 
-def lora_weights(model, rank=2):
+def published_shapes(width=WIDTH, queries=QUERIES, keys=KEYS, layers=2):
+    """Every name of a published checkpoint but the language model's, and its shape, written down from the reference
+    code's state dict: no table of the package is used."""
+    shapes = {}
+    for name, count in queries.items():
+        shapes |= {f"{name}.query": (count, width), **norm(f"{name}.q_ln"), **norm(f"{name}.kv_ln")}
+        shapes |= linear(f"{name}.out_proj", width, width)
+        shapes |= {f"{name}.q_pos_embeds": (count, width), f"{name}.kv_pos_embeds": (keys[name], width)}
+    for stage in ("stage1", "stage2"):
+        for convolution in ("conv1", "conv2"):
+            shapes |= {f"{stage}.{convolution}.weight": (width, width, 3), f"{stage}.{convolution}.bias": (width,)}
+        shapes |= norm(f"{stage}.ln_post")
+    for block in ("out_attn.0", "out_attn.1"):
+        for attention in ("attn", "cross_attn"):
+            for part in ("q", "k", "v", "out_proj"):
+                shapes |= linear(f"{block}.{attention}.{part}", width, width, bias=part != "k")
+        shapes |= {**norm(f"{block}.norm1"), **norm(f"{block}.norm2")}
+    shapes |= linear("llm_proj", 12, width)
+    shapes |= {"whisper.positional_embedding": (keys["compressor1"], width)}
+    shapes |= {"whisper.conv1.weight": (width, 80, 3), "whisper.conv1.bias": (width,)}
+    shapes |= {"whisper.conv2.weight": (width, width, 3), "whisper.conv2.bias": (width,), **norm("whisper.ln_post")}
+    for layer in range(layers):
+        block = f"whisper.blocks.{layer}"
+        for part in ("query", "key", "value", "out"):
+            shapes |= linear(f"{block}.attn.{part}", width, width, bias=part != "key")
+        shapes |= {**norm(f"{block}.attn_ln"), **norm(f"{block}.mlp_ln")}
+        shapes |= {**linear(f"{block}.mlp.0", 4 * width, width), **linear(f"{block}.mlp.2", width, 4 * width)}
+    return {f"encoder.{name}": shape for name, shape in shapes.items()}
+
+
+def sinusoids(positions, width):
+    """As openai's Whisper has them, in float64."""
+    timescales = np.exp(-math.log(10_000) / (width // 2 - 1) * np.arange(width // 2))
+    angles = np.arange(positions)[:, None] * timescales[None]
+    return torch.tensor(np.concatenate([np.sin(angles), np.cos(angles)], axis=1), dtype=torch.float32)
+
+
+def published(**sizes):
     generator = torch.Generator().manual_seed(0)
-    names = [n.removesuffix(".weight") for n, _ in model.named_parameters() if n.endswith(("q_proj.weight",))]
-    names = [name.removeprefix("model.language_model.") for name in names if "language_model" in name]
-    weights = {}
-    for name in names:
-        linear = model.get_submodule(f"model.language_model.{name}")
-        prefix = f"llm.base_model.model.model.{name}"
-        weights[f"{prefix}.lora_A.default.weight"] = torch.randn(rank, linear.in_features, generator=generator)
-        weights[f"{prefix}.lora_B.default.weight"] = torch.randn(linear.out_features, rank, generator=generator)
-    return weights
-
-
-def wrapped(published, lora):
-    """The names that PEFT gives to a model whose `lora` modules carry adapters."""
-    modules = {name.split(".lora_")[0] for name in lora}
-    renamed = {}
-    for name, weight in published.items():
-        module, _, kind = name.rpartition(".")
-        renamed[f"{module}.base_layer.{kind}" if module in modules else name] = weight
-    return {**renamed, **lora}
-
-
-@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
-def test_whole_model_there_and_back(folders, tmp_path, suffix):
-    checkpoint = folders / "published.safetensors"
-    published = load_file(checkpoint)
-    assert {"encoder.compressor1.query", "encoder.llm_proj.weight", "encoder.whisper.blocks.0.attn.query.weight"} <= {
-        *published
+    shapes = published_shapes(**sizes)
+    return {
+        name: sinusoids(*shape) if "pos_embeds" in name else torch.randn(shape, generator=generator)
+        for name, shape in shapes.items()
     }
-    if suffix == "pt":
-        checkpoint = tmp_path / "published.pt"
-        torch.save({"model": published}, checkpoint)
-    assert convert(folders, checkpoint, tmp_path / "again") == 0
-    ours, again = (FastSLMForCausalLM.from_pretrained(path) for path in (folders / "ours", tmp_path / "again"))
-    assert torch.equal(speech(again), speech(ours))
-    written = {path.name for path in (tmp_path / "again").iterdir()}
-    assert written >= {"README.md", "modeling_fastslm.py", "preprocessor_config.json", "processor_config.json"}
-    assert main(["convert-fastslm", str(tmp_path / "again"), str(tmp_path / "back.safetensors"), "--reverse"]) == 0
-    back = load_file(tmp_path / "back.safetensors")
-    assert back.keys() == published.keys() and all(torch.equal(back[name], published[name]) for name in back)
 
 
-def test_lora_merged_and_kept(folders, tmp_path):
-    ours = FastSLMForCausalLM.from_pretrained(folders / "ours")
-    lora = lora_weights(ours)
-    save_file(wrapped(load_file(folders / "published.safetensors"), lora), tmp_path / "lora.safetensors")
-    assert convert(folders, tmp_path / "lora.safetensors", tmp_path / "merged", "--lora_alpha", "8") == 0
-    options = ["--lora", "keep", "--lora_alpha", "8"]
-    assert convert(folders, tmp_path / "lora.safetensors", tmp_path / "kept", *options) == 0
-    merged = FastSLMForCausalLM.from_pretrained(tmp_path / "merged")
-    kept = FastSLMForCausalLM.from_pretrained(tmp_path / "kept")
-    assert torch.equal(speech(kept), speech(ours))
-    adapted = PeftModel.from_pretrained(kept, tmp_path / "kept" / "lora").eval()
-    torch.testing.assert_close(speech(adapted), speech(merged), rtol=1e-4, atol=1e-4)
-    by_hand = FastSLMForCausalLM.from_pretrained(folders / "ours")
-    for name in (name for name in lora if "lora_A" in name):
-        inner = name.removeprefix("llm.base_model.model.model.").split(".lora_A")[0]
-        module = by_hand.get_submodule(f"model.language_model.{inner}")
-        module.weight.data += 8 / 2 * lora[name.replace("lora_A", "lora_B")] @ lora[name]
-    torch.testing.assert_close(speech(merged), speech(by_hand), rtol=1e-4, atol=1e-4)
+def adapter_of(weights):
+    return {name: weight for name, weight in weights.items() if "llm_proj" not in name and "whisper" not in name}
 
 
-def test_adapter_alone(folders, tmp_path):
-    published = load_file(folders / "published.safetensors")
-    names = ("encoder.compressor", "encoder.stage", "encoder.out_attn", "encoder.llm_proj")
-    save_file({n: w for n, w in published.items() if n.startswith(names)}, tmp_path / "adapter.safetensors")
-    arguments = ["convert-fastslm", str(tmp_path / "adapter.safetensors"), str(tmp_path / "adapter"), *HEADS]
-    assert main(arguments) == 0
-    adapter = HFQFormer.from_pretrained(tmp_path / "adapter")
-    projector = load_file(tmp_path / "adapter" / "multi_modal_projector.safetensors")
-    assert torch.equal(projector["weight"], published["encoder.llm_proj.weight"])
-    ours = FastSLMForCausalLM.from_pretrained(folders / "ours").model.adapter
-    assert all(torch.equal(weight, ours.state_dict()[name]) for name, weight in adapter.state_dict().items())
-    settings = json.loads((tmp_path / "adapter" / "config.json").read_text())
-    assert (settings["query_clock"], settings["mask_padding"], settings["rates"]) == ("index", False, None)
-    back = publish_hfq_state_dict(adapter.state_dict())
-    assert all(torch.equal(back[name], published[name]) for name in back)
+def test_every_published_name_is_read_and_written():
+    weights = published()
+    adapter = convert_hfq_state_dict(weights)
+    former = HFQFormer(HFQFormerConfig(hidden_size=WIDTH, num_attention_heads=2, max_source_positions=POSITIONS,
+                                       stage_queries=[6, 5, 4], num_queries=3))  # fmt: skip
+    former.load_state_dict(adapter, strict=True)
+    back = publish_hfq_state_dict(former.state_dict(), POSITIONS)
+    back |= publish_whisper_encoder(convert_whisper_encoder(split_published(weights)["audio_tower"]))
+    projector = split_published(weights)["multi_modal_projector"]
+    back |= {f"encoder.llm_proj.{name}": weight for name, weight in projector.items()}
+    assert back.keys() == weights.keys()
+    for name, weight in back.items():
+        torch.testing.assert_close(weight, weights[name], atol=1e-4 if "pos_embeds" in name else 0, rtol=0)
 
 
-def test_encoder_from_elsewhere(folders, tmp_path, capsys):
-    published = load_file(folders / "published.safetensors")
-    light = {name: weight for name, weight in published.items() if ".whisper." not in name}
-    save_file(light, tmp_path / "light.safetensors")
-    assert convert(folders, tmp_path / "light.safetensors", tmp_path / "none") == 2
-    assert "--encoder" in capsys.readouterr().err
+def test_the_published_size_has_the_published_number_of_parameters():
+    queries = {"compressor1": 80, "compressor2": 80, "compressor3": 80, "compressor": 50}
+    keys = {"compressor1": 1500, "compressor2": 750, "compressor3": 375, "compressor": 240}
+    shapes = adapter_of(published_shapes(1280, queries, keys))
+    with torch.device("meta"):
+        former = HFQFormer(HFQFormerConfig())
+    written = publish_hfq_state_dict(former.state_dict(), 1500)
+    assert {name: tuple(weight.shape) for name, weight in written.items()} == {
+        name: tuple(1280 if size == WIDTH else size for size in shape) for name, shape in shapes.items()
+    }
+    learned = sum(weight.numel() for name, weight in written.items() if "pos_embeds" not in name)
+    assert learned == 52_861_440
 
 
 @pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(lambda weight: weight[None], id="batch dimension"),
+        pytest.param(lambda weight: weight.half(), id="float16"),
+        pytest.param(lambda weight: weight.bfloat16(), id="bfloat16"),
+        pytest.param(lambda weight: weight + 2e-4, id="rounding"),
+    ],
+)
+def test_sinusoids_in_every_form(form):
+    weights = {name: form(w) if "pos_embeds" in name else w for name, w in adapter_of(published()).items()}
+    expected = convert_hfq_state_dict(published())
+    converted = convert_hfq_state_dict(weights)
+    assert converted.keys() == expected.keys() and all(torch.equal(converted[n], expected[n]) for n in expected)
+
+
+def test_a_checkpoint_may_lack_sinusoids_and_queries_have_a_batch_dimension():
+    weights = {name: weight for name, weight in published().items() if "pos_embeds" not in name}
+    expected = convert_hfq_state_dict(published())
+    weights = {name.removeprefix("encoder."): w[None] if name.endswith("query") else w for name, w in weights.items()}
+    converted = convert_hfq_state_dict(weights)
+    assert converted.keys() == expected.keys() and all(torch.equal(converted[n], expected[n]) for n in expected)
+
+
+def interleaved(weight):
+    return torch.stack(weight.chunk(2, dim=1), dim=2).flatten(1)
+
+
+@pytest.mark.parametrize(
+    "buffer", ["compressor1.q_pos_embeds", "compressor3.kv_pos_embeds", "compressor.kv_pos_embeds"]
+)
+@pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"encoder.compressor1.gate": torch.zeros(2)}, "unknown weights: compressor1.gate"),
-        ({"encoder.whisper.blocks.0.attn.key.bias": torch.zeros(2)}, "unknown weights: whisper.blocks.0.attn.key.bias|"
-                                                                     "unknown weights: blocks.0.attn.key.bias"),
-        ({"encoder.stage1.conv1.bias": None}, "lacks: stage1.conv1.bias"),
+        pytest.param(lambda weight: weight.roll(1, 0), "differs by up to .* from the sinusoids", id="shifted"),
+        pytest.param(interleaved, "differs by up to .* from the sinusoids", id="interleaved"),
+        pytest.param(lambda weight: weight * torch.nan, "differs by up to nan", id="nan"),
+        pytest.param(lambda weight: weight[:, :4], "has shape .* but only", id="narrow"),
+        pytest.param(lambda weight: weight[None].repeat(2, 1, 1), "has shape .* but only", id="batch of two"),
+        pytest.param(lambda weight: None, "published sinusoids: unknown weights: none; missing weights", id="gone"),
     ],
-)  # fmt: skip
-def test_unknown_and_missing_names_are_listed(folders, tmp_path, capsys, change, message):
-    published = {**load_file(folders / "published.safetensors"), **change}
-    save_file({n: w for n, w in published.items() if w is not None}, tmp_path / "wrong.safetensors")
-    assert convert(folders, tmp_path / "wrong.safetensors", tmp_path / "out") == 2
-    error = capsys.readouterr().err
-    assert any(part in error for part in message.split("|")), error
-    assert not (tmp_path / "out").exists()
+)
+def test_other_sinusoids_are_an_error_that_names_them(buffer, change, message):
+    weights = published()
+    weights[f"encoder.{buffer}"] = change(weights[f"encoder.{buffer}"])
+    weights = {name: weight for name, weight in weights.items() if weight is not None}
+    with pytest.raises(InputError, match=message) as error:
+        convert_hfq_state_dict(weights)
+    assert buffer in str(error.value)
+
+
+def test_sinusoids_of_another_number_of_frames():
+    weights = published()
+    weights["encoder.compressor2.kv_pos_embeds"] = sinusoids(21, WIDTH)
+    with pytest.raises(InputError, match=r"compressor2.kv_pos_embeds has shape \(21, 8\), but only \(20, 8\)"):
+        convert_hfq_state_dict(weights)
+
+
+def test_a_long_list_of_names_is_cut():
+    with pytest.raises(InputError, match=r"missing weights: .* and \d+ more") as error:
+        convert_hfq_state_dict({"encoder.stage1.conv1.weight": torch.zeros(8, 8, 3)})
+    assert len(str(error.value)) < 600
 
 
 def test_half_a_lora_and_lora_without_a_weight():
-    with pytest.raises(ValueError, match="only one of the two LoRA matrices is there for q_proj"):
+    with pytest.raises(InputError, match="only one of the two LoRA matrices is there for q_proj"):
         split_lora({"base_model.model.q_proj.lora_A.weight": torch.zeros(2, 4)})
-    with pytest.raises(ValueError, match="without a weight of the language model: q_proj"):
+    with pytest.raises(InputError, match="without a weight of the language model: q_proj"):
         merge_lora({}, {"q_proj": (torch.zeros(2, 4), torch.zeros(4, 2))}, 1.0)
-
-
-def test_files_that_are_no_checkpoints(tmp_path, capsys):
-    (tmp_path / "noise.safetensors").write_bytes(b"noise")
-    (tmp_path / "noise.pt").write_bytes(b"noise")
-    torch.save([1, 2], tmp_path / "list.pt")
-    for name, message in (("noise.safetensors", "no file of weights"), ("noise.pt", "no file of weights"),
-                          ("list.pt", "no mapping"), ("missing.pt", "there is no")):  # fmt: skip
-        assert main(["convert-fastslm", str(tmp_path / name), str(tmp_path / "out")]) == 2
-        assert message in capsys.readouterr().err

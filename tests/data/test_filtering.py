@@ -144,7 +144,7 @@ def test_languages_and_timestamps_that_are_not_understood(processor, tmp_path, c
     kept = usable_rows(Dataset.from_list(rows), check)
     assert kept.dataset["language"][:] == ["en-US", "Mandarin Chinese", "deu"]
     assert kept.dropped == {"unknown language": 3, "without language": 1, "unknown timestamps": 1}
-    assert "row 1 dropped: Whisper knows no language 'klingon'" in messages(caplog)[0]
+    assert "row 1 dropped: Whisper has no language 'klingon'" in messages(caplog)[0]
     assert "row 6 dropped: the tokenizer has no language 'yue'" in messages(caplog)[2]
     assert "row 7 dropped: the tokenizer has no timestamp <|0.01|>" in messages(caplog)[3]
     # A language for all makes the rows' own of no account.
@@ -241,6 +241,16 @@ def test_a_dataset_in_a_file_with_rows_picked(processor, dataset, tmp_path):
     Dataset.from_list(rows).cast_column("audio", Audio(decode=False)).to_parquet(tmp_path / "all" / "train.parquet")
     loaded = load_speech_dataset(tmp_path / "all").select([4, 1, 0])
     assert drop_unusable_rows(loaded, processor)["text"][:] == ["whole window", "good"]
+
+
+def test_rows_that_a_function_of_the_user_makes(dataset, decoded):
+    """Neither a column that is not looked at nor a format for tensors matters; a transform of all columns does."""
+    assert usable_rows(dataset.add_column("number", range(6)).with_format("torch"), RowCheck()).dataset.num_rows == 4
+    dataset = dataset.map(lambda row: {"place": row["audio"]["path"]}).remove_columns("audio")
+    lazy = dataset.with_transform(lambda rows: {"audio": [{"path": path} for path in rows["place"]]})
+    rows = usable_rows(lazy, RowCheck())
+    assert len(decoded) == 12 and rows.dropped == {"empty audio": 2}
+    assert len(rows.dataset) == 4 and "audio" in rows.dataset[0]
 
 
 def test_stream_counts_as_it_goes(processor, dataset, caplog):

@@ -232,3 +232,16 @@ def test_the_rules_of_times_are_those_of_transformers(demo_tokenizer):
         )
         assert torch.equal(wider[:, :vocabulary].isinf(), expected.isinf())
         assert wider[0, -1].isinf() == expected[0, : kinds.end_of_text].isinf().all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_batch_on_cuda_equals_one_by_one(processor):
+    model = tiny_whisper(processor.tokenizer, max_target_positions=40, init_std=1.0).to("cuda")
+    write_only_words(model, processor.tokenizer)
+    options = GenerationOptions(word_timestamps=True, temperatures=(0.0, 0.6, 1.0))
+    state = torch.cuda.get_rng_state()
+    together = generate_transcripts(model, processor, CLIPS, options)
+    assert together == [generate_transcripts(model, processor, [clip], options)[0] for clip in CLIPS]
+    assert torch.equal(torch.cuda.get_rng_state(), state)
+    half = generate_transcripts(model.half(), processor, CLIPS, options)
+    assert all(any(segment.words for segment in transcript.segments) for transcript in half)

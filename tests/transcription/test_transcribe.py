@@ -135,17 +135,29 @@ def test_what_cannot_be_used_is_said_at_once(pair, tmp_path):
         fastwhisper.transcribe(clip, tmp_path / "nowhere")
 
 
-def test_real_speech_of_a_minute_comes_window_by_window(real_model, real_speech):
-    files = sorted((real_speech("kathleen_arctic") / "flac").glob("*.flac"))[:12]
+def test_real_speech_comes_window_by_window_with_the_text_of_generate(real_model, real_speech):
+    files = sorted((real_speech("kathleen_arctic") / "flac").glob("*.flac"))[:11]
     pause = np.zeros(4_000, np.float32)
     clip = np.concatenate([part for file in files for part in (soundfile.read(file, dtype="float32")[0], pause)])
-    loaded = fastwhisper.load_checkpoint(str(real_model("whisper-tiny.en")), "cpu")
-    passes, hook = encoder_passes(loaded[0])
-    speech = fastwhisper.transcribe(clip, loaded, word_timestamps=True)
+    model, processor = fastwhisper.load_checkpoint(str(real_model("whisper-tiny.en")), "cpu")
+    passes, hook = encoder_passes(model)
+    speech = fastwhisper.transcribe(clip, (model, processor), word_timestamps=True)
     first = next(speech.segments)
     assert len(passes) == 1 and first.end < 30 < speech.duration
     hook.remove()
     words = [word for segment in speech.segments for word in segment.words]
     assert " ".join(word.text for word in words) == " ".join(speech.text.split())
     # Nobody speaks in a pause that is longer than a breath.
-    assert len(words) > 100 and all(word.end - word.start < 2 for word in words)
+    assert len(words) > 60 and all(word.end - word.start < 2 for word in words)
+    features = processor(clip, sampling_rate=16_000, truncation=False, padding="longest", return_tensors="pt")
+    torch.manual_seed(0)
+    ids = model.generate(
+        features.input_features,
+        return_timestamps=True,
+        temperature=GenerationOptions.temperatures,
+        condition_on_prev_tokens=False,
+        compression_ratio_threshold=1.35,
+        logprob_threshold=-1.0,
+        no_speech_threshold=0.6,
+    )
+    assert speech.text == processor.batch_decode(ids, skip_special_tokens=True)[0].strip()

@@ -1,0 +1,110 @@
+"""A FastSLM as a Hub-ready folder with its card: built from parts, or given."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoFeatureExtractor, AutoTokenizer
+
+from ..errors import InputError, check_positive
+from ..files import new_folder
+from ..modeling.modeling_fastslm import FastSLMForCausalLM
+from ..modeling.processing_fastslm import FastSLMProcessor
+from ..modeling.speech_tokens import add_speech_tokens
+from ..modeling.speech_windows import load_speech_encoder
+from .card import write_card
+from .export import export_folder
+
+QUERY_CLOCKS = ("index", "aligned")
+
+
+def write_new_fastslm(
+    encoder: str,
+    language_model: str,
+    folder: str | os.PathLike,
+    *,
+    num_queries: int = 50,
+    stage_queries: Sequence[int] = (80, 80, 80),
+    rates: Sequence[int] | None = None,
+    query_clock: str = "index",
+    tokens_follow_length: bool = False,
+    mask_padding: bool = False,
+    window_overlap: float = 0.0,
+    window_times: bool = False,
+    encoder_true_length: bool = False,
+    seed: int = 0,
+) -> FastSLMForCausalLM:
+    """Join a speech encoder and a language model by an untrained adapter, and write model and processor with a card.
+
+    Args:
+        encoder (`str`): Name on the Hub or folder of a Whisper or FastWhisper.
+        language_model (`str`): Name on the Hub or folder of a causal language model with its tokenizer.
+        folder (`str` or `os.PathLike`): It must not exist yet; after a failure it does not exist either.
+        num_queries, stage_queries, rates, query_clock, tokens_follow_length, mask_padding (*optional*):
+            As in [`HFQFormerConfig`].
+        window_overlap, encoder_true_length (*optional*): As in [`FastSLMConfig`].
+        window_times (*optional*): As in [`FastSLMProcessor`].
+        seed (`int`, *optional*, defaults to 0): Of the adapter's weights.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: if the folder exists, or for parts and settings that do not fit each other.
+    """
+    check_positive(num_queries=num_queries)
+    if query_clock not in QUERY_CLOCKS:
+        raise InputError(f"there is no query_clock {query_clock!r}; it is {' or '.join(QUERY_CLOCKS)}")
+    with new_folder(Path(folder)) as place:
+        try:
+            speech_encoder = load_speech_encoder(encoder)
+            extractor = AutoFeatureExtractor.from_pretrained(encoder)
+            tokenizer = AutoTokenizer.from_pretrained(language_model)
+            add_speech_tokens(tokenizer)
+            torch.manual_seed(seed)
+            model = FastSLMForCausalLM.from_parts(
+                speech_encoder,
+                language_model,
+                {
+                    "hidden_size": speech_encoder.config.d_model,
+                    "num_attention_heads": speech_encoder.config.encoder_attention_heads,
+                    "max_source_positions": speech_encoder.config.max_source_positions,
+                    "num_queries": num_queries,
+                    "stage_queries": list(stage_queries),
+                    "rates": None if rates is None else list(rates),
+                    "query_clock": query_clock,
+                    "tokens_follow_length": tokens_follow_length,
+                    "mask_padding": mask_padding,
+                },
+                tokenizer=tokenizer,
+                window_overlap=window_overlap,
+                encoder_true_length=encoder_true_length,
+            )
+            processor = FastSLMProcessor.from_parts(extractor, tokenizer, model.config, window_times=window_times)
+        except (OSError, ValueError) as error:
+            raise InputError(str(error)) from error
+        _write(model, processor, place)
+    return model
+
+
+def write_fastslm(
+    model: FastSLMForCausalLM,
+    processor: FastSLMProcessor,
+    folder: str | os.PathLike,
+    write_more: Callable[[Path], None] | None = None,
+) -> None:
+    """Write a model and its processor into a new folder, with their code, a card, and what `write_more` adds.
+
+    Raises:
+        InputError: if the folder exists.
+    """
+    with new_folder(Path(folder)) as place:
+        _write(model, processor, place)
+        if write_more is not None:
+            write_more(place)
+
+
+def _write(model: FastSLMForCausalLM, processor: FastSLMProcessor, folder: Path) -> None:
+    export_folder(model, processor, folder)
+    write_card(folder)

@@ -1,0 +1,302 @@
+"""`fastwhisper.ask` and `fastwhisper.transcribe_with_fastslm`: what a FastSLM says of a recording of any length."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from transformers import AutoConfig
+
+from ..data.audio import AudioSource, EmptyAudioError, describe_audio, resampled_blocks
+from ..errors import InputError, check_positive
+from ..modeling.answer_budget import AudioTooLongError
+from ..modeling.modeling_fastslm import FastSLMForCausalLM
+from ..modeling.outputs_fastslm import FastSLMAudioOutput
+from ..modeling.processing_fastslm import FastSLMProcessor
+from ..modeling.waveforms import SAMPLING_RATE
+from .checkpoints import DTYPES, check_device
+
+FastSLM: TypeAlias = tuple[FastSLMForCausalLM, FastSLMProcessor]
+Samples: TypeAlias = np.ndarray | torch.Tensor
+LONG_FORMS = ("stitch",)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a FastSLM answers.
+
+    Args:
+        text (`str`): without surrounding space.
+        finish_reason (`str`): `stop` where it ended by itself, `length` where it was cut, `loop` where it was stopped
+            because it repeated itself.
+    """
+
+    text: str
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How a recording is heard and answered.
+
+    Args:
+        tokens_per_window (`int`, *optional*): One of the model's rates; its own setting by default.
+        max_new_tokens (`int`, *optional*): Longest answer; by the duration of the audio by default.
+        long_form (`str`, *optional*): `stitch` answers span by span where the audio does not fit the context.
+        span_windows (`int`, *optional*): Windows of a span with `long_form`; as many as the context allows by default.
+        window_times (`bool`, *optional*): Write each window's start, such as `[00:30]`, into the prompt; as the
+            processor was saved by default.
+    """
+
+    tokens_per_window: int | None = None
+    max_new_tokens: int | None = None
+    long_form: str | None = None
+    span_windows: int | None = None
+    window_times: bool | None = None
+
+    def check(self, model: FastSLMForCausalLM) -> None:
+        """Check that a model can do what is asked for.
+
+        Raises:
+            InputError: where it cannot.
+        """
+        numbers = {"max_new_tokens": self.max_new_tokens, "span_windows": self.span_windows}
+        check_positive(**{name: number for name, number in numbers.items() if number is not None})
+        if self.long_form not in (None, *LONG_FORMS):
+            raise InputError(f"long_form {self.long_form!r} is unknown; it is {' or '.join(LONG_FORMS)}")
+        if self.span_windows is not None and self.long_form is None:
+            raise InputError("span_windows needs long_form='stitch'")
+        try:
+            model.config.qformer_config.check_rate(self.tokens_per_window)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+
+def ask(
+    audio: AudioSource | Samples,
+    question: str = "What is said?",
+    *,
+    model: str | os.PathLike | FastSLM,
+    device: str | None = None,
+    dtype: str | None = None,
+    **options: Any,
+) -> Answer:
+    r"""Ask a FastSLM about a recording.
+
+    The audio is read and encoded block by block: memory grows with its length by the speech tokens alone.
+
+    ```python
+    answer = fastwhisper.ask("lecture.flac", "What was decided?", model="slm")
+    print(answer.text, answer.finish_reason)
+    ```
+
+    Args:
+        audio (`AudioSource`, `np.ndarray` or `torch.Tensor`):
+            Anything that [`load_audio`] reads, such as a path; or samples alone, which are taken to be at 16 kHz.
+        question (`str`, *optional*, defaults to `"What is said?"`): What to ask.
+        model (`str`, `os.PathLike` or `tuple[FastSLMForCausalLM, FastSLMProcessor]`):
+            Name on the Hub or folder; for several questions the pair that [`load_fastslm`] returns, so that it is
+            loaded once.
+        device, dtype (*optional*): As for [`load_fastslm`], where `model` is a name or folder.
+        options: Fields of [`AnswerOptions`].
+
+    Raises:
+        InputError: for audio, a model or an option that cannot be used, and for audio beyond the model's context
+            without `long_form`.
+    """
+    pair = load_fastslm_pair(model, device, dtype)
+    return answer(pair, audio, question_prompt(pair[1], question), AnswerOptions(**options))
+
+
+def transcribe_with_fastslm(
+    audio: AudioSource | Samples,
+    *,
+    model: str | os.PathLike | FastSLM,
+    language: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    **options: Any,
+) -> Answer:
+    r"""Transcribe a recording with a FastSLM; `long_form="stitch"` for one beyond its context.
+
+    Args:
+        audio, model, device, dtype, options: As for [`ask`].
+        language (`str`, *optional*): Code or name of the language.
+
+    Raises:
+        InputError: As [`ask`].
+    """
+    pair = load_fastslm_pair(model, device, dtype)
+    return answer(pair, audio, transcription_prompt(pair[1], language), AnswerOptions(**options))
+
+
+def load_fastslm(name: str | os.PathLike, device: str | None = None, dtype: str | None = None) -> FastSLM:
+    """Load a FastSLM and its processor for inference.
+
+    Args:
+        name (`str` or `os.PathLike`): Name on the Hub or folder.
+        device (`str`, *optional*): Such as `cpu` or `cuda:0`; CUDA where there is one.
+        dtype (`str`, *optional*): `float32`, `float16` or `bfloat16`; as saved by default.
+
+    Raises:
+        InputError: where there is no such FastSLM, for an unknown device or dtype.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device)
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"there is no dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
+    try:
+        model_type = AutoConfig.from_pretrained(name).model_type
+        processor = FastSLMProcessor.from_pretrained(name) if model_type == "fastslm" else None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} is no checkpoint with a processor: {error}") from error
+    if processor is None:
+        raise InputError(f"{name} is no FastSLM: its model_type is {model_type!r}")
+    model = FastSLMForCausalLM.from_pretrained(
+        name, dtype="auto" if dtype is None else DTYPES[dtype], device_map=device
+    )
+    return model.eval(), processor
+
+
+def load_fastslm_pair(
+    model: str | os.PathLike | FastSLM, device: str | None = None, dtype: str | None = None
+) -> FastSLM:
+    """A FastSLM and its processor, loaded unless they are given.
+
+    Raises:
+        InputError: as [`load_fastslm`], and for a device or dtype with a loaded model.
+    """
+    if isinstance(model, str | os.PathLike):
+        return load_fastslm(model, device, dtype)
+    if device is not None or dtype is not None:
+        raise InputError("device and dtype are for a model given by name; a loaded model has its own")
+    return model
+
+
+def question_prompt(processor: FastSLMProcessor, question: str) -> str:
+    """The text of a chat that asks about one audio, whose placeholder is in it."""
+    content = [{"type": "audio"}, {"type": "text", "text": f"\n{question}"}]
+    return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+
+
+def transcription_prompt(processor: FastSLMProcessor, language: str | None) -> str:
+    """The text that asks for the transcript of one audio, whose placeholder is in it."""
+    (prompt,) = processor.apply_transcription_request("any path", language, tokenize=False)
+    return prompt
+
+
+def answer(
+    pair: FastSLM,
+    audio: AudioSource | Samples,
+    prompt: str,
+    options: AnswerOptions,
+    heard_progress: Callable[[int], Any] = lambda windows: None,
+    answered_progress: Callable[[int, int], Any] | None = None,
+) -> Answer:
+    """Hear a recording, and answer a prompt with one placeholder for it.
+
+    Args:
+        pair (`tuple[FastSLMForCausalLM, FastSLMProcessor]`): The model and its processor.
+        audio (`AudioSource`, `np.ndarray` or `torch.Tensor`): As for [`ask`].
+        prompt (`str`): Such as of [`question_prompt`].
+        options (`AnswerOptions`): How.
+        heard_progress (`Callable`, *optional*): Called after each block of windows with their number.
+        answered_progress (`Callable`, *optional*):
+            Called after each span of `long_form` with the windows answered so far, and all.
+
+    Raises:
+        InputError: As [`ask`].
+    """
+    model, processor = pair
+    options.check(model)
+    if prompt.count(processor.audio_token) != 1:
+        raise InputError(f"{processor.audio_token} stands for the audio: a question must not have it")
+    windows = audio_windows(audio, processor.feature_extractor.n_samples, processor.step_samples)
+    heard = hear(model, processor, windows, options.tokens_per_window, heard_progress)
+    counts = heard.window_token_counts.tolist()  # type: ignore[union-attr]
+    if not counts:
+        raise EmptyAudioError(f"{_name(audio)} is empty: it has no samples")
+    text = prompt.replace(processor.audio_token, processor.audio_text(counts, options.window_times))
+    inputs = processor.tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
+    try:
+        outputs = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            audio_features=heard.pooler_output,
+            window_token_counts=counts,
+            tokens_per_window=options.tokens_per_window,
+            long_form=options.long_form,
+            span_windows=options.span_windows,
+            span_progress=answered_progress,
+            return_dict_in_generate=True,
+            tokenizer=processor.tokenizer,
+            max_new_tokens=options.max_new_tokens,
+        )
+    except AudioTooLongError as error:
+        raise InputError(f"{_name(audio)}: {error}") from error
+    said = outputs.sequences[0, inputs["input_ids"].shape[1] :]
+    return Answer(processor.tokenizer.decode(said, skip_special_tokens=True).strip(), outputs.finish_reasons[0])
+
+
+def hear(
+    model: FastSLMForCausalLM,
+    processor: FastSLMProcessor,
+    windows: Iterable[np.ndarray],
+    tokens_per_window: int | None = None,
+    progress: Callable[[int], Any] = lambda windows: None,
+) -> FastSLMAudioOutput:
+    """Speech tokens of windows, encoded as they come: memory does not grow with their number but for the tokens.
+
+    Args:
+        model, processor: Of one FastSLM.
+        windows (`Iterable[np.ndarray]`): Samples `(samples,)` at 16 kHz, as of [`audio_windows`].
+        tokens_per_window (`int`, *optional*): One of the model's rates.
+        progress (`Callable`, *optional*): Called after each block with its number of windows.
+    """
+    tokens: list[torch.Tensor] = []
+    counts: list[torch.Tensor] = []
+    block: list[np.ndarray] = []
+
+    def encode() -> None:
+        features, mask = processor.window_features(block)
+        with torch.inference_mode():
+            encoded = model.get_audio_features(features, mask, tokens_per_window=tokens_per_window)
+        tokens.append(encoded.pooler_output)
+        counts.append(encoded.window_token_counts)
+        progress(len(block))
+        block.clear()
+
+    for window in windows:
+        block.append(window)
+        if len(block) == model.config.encoder_window_batch:
+            encode()
+    if block:
+        encode()
+    if not tokens:
+        return FastSLMAudioOutput(torch.empty(0, 0), window_token_counts=torch.empty(0, dtype=torch.long))
+    # Outside of inference mode, so that `generate` may use them.
+    return FastSLMAudioOutput(pooler_output=torch.cat(tokens).clone(), window_token_counts=torch.cat(counts))
+
+
+def audio_windows(audio: AudioSource | Samples, whole: int, step: int) -> Iterator[np.ndarray]:
+    """Windows of at most `whole` samples at 16 kHz, one each `step` samples; files are read as they are needed.
+
+    Raises:
+        InputError: for audio that cannot be read, or has samples that are NaN, infinite or no audio.
+    """
+    if isinstance(audio, np.ndarray | torch.Tensor):
+        audio = {"array": audio, "sampling_rate": SAMPLING_RATE}
+    waiting = np.zeros(0, np.float32)
+    for samples in resampled_blocks(audio):
+        waiting = np.concatenate([waiting, samples])
+        while len(waiting) > whole:
+            yield waiting[:whole]
+            waiting = waiting[step:]
+    if len(waiting):
+        yield waiting
+
+
+def _name(audio: AudioSource | Samples) -> str:
+    return "the audio in memory" if isinstance(audio, np.ndarray | torch.Tensor) else describe_audio(audio)
