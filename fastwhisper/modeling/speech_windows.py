@@ -60,7 +60,7 @@ def window_blocks(lengths: torch.Tensor, whole: int, size: int, true_length: boo
 
 
 def load_speech_encoder(source: PreTrainedModel | str | os.PathLike) -> PreTrainedModel:
-    """The encoder of a Whisper model, name or folder."""
+    """The encoder of a Whisper: of a loaded model, or of a name or folder."""
     config = source.config if isinstance(source, PreTrainedModel) else AutoConfig.from_pretrained(source)
     if config.model_type != "whisper":
         raise ValueError(f"the speech encoder must be a Whisper; {source!s:.80} has model_type {config.model_type!r}")
