@@ -101,7 +101,7 @@ def _one_line(error: Exception, verb: str) -> str | None:
     """What to say of an error that the user can do something about; `None` for any other."""
     if isinstance(error, InputError):
         return " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         place = f" for {error.filename}" if error.filename else ""
         return f"no space is left on the disk{place}: free some, then run it again"
     # By name: torch is not imported here.

@@ -32,7 +32,7 @@ from .askd_arguments import ASKDTrainingArguments
 from .askd_trainer import STATE_FILE, ASKDTrainer
 from .stop_signals import StopAtSignal
 from .training_bar import show_training_bar
-from .whole_checkpoints import STAGING, check_checkpoint, checkpoints, last_whole_checkpoint
+from .whole_checkpoints import STAGING, check_checkpoint, checkpoints, last_whole_checkpoint, written_whole
 
 DECODER_LAYERS = 4
 SHUFFLED_ROWS = 256  # of a stream, in memory at a time
@@ -315,13 +315,12 @@ def _write_student(
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
     staging = folder / STAGING / "student"
-    try:
+    with written_whole("the student", folder):
         export_folder(model, processor, staging)
         card.write(staging)
         # A folder without config.json is no model yet.
         move_files(staging, folder, last="config.json")
-    finally:
-        shutil.rmtree(folder / STAGING, ignore_errors=True)
+    shutil.rmtree(folder / STAGING)
     settings = trainer.args
     if not settings.push_to_hub:
         return None

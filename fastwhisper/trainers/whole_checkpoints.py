@@ -5,7 +5,8 @@ import logging
 import re
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -49,6 +50,13 @@ class WholeCheckpointsMixin(Trainer):
         self._clear(run / STAGING)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def _run_epoch(self, *args, **kwargs):
+        # A Trainer that goes on from its last step, within an epoch, would take one more.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
     def _get_output_dir(self, trial):
         return str(self._staging) if self._staging is not None else super()._get_output_dir(trial)
 
@@ -58,18 +66,9 @@ class WholeCheckpointsMixin(Trainer):
         self._clear(run / STAGING)
         self._staging = run / STAGING
         try:
-            super()._save_checkpoint(model, trial)
-            self._complete(self._staging / place.name, place)
-        except BaseException as error:
-            if self.args.should_save:
-                shutil.rmtree(run / STAGING, ignore_errors=True)
-            if not isinstance(error, OSError) and not NOT_WRITTEN.search(str(error)):
-                raise
-            raise InputError(
-                f"the checkpoint of step {self.state.global_step} could not be written into {run} "
-                f"({str(error).splitlines()[0]}): make room, then go on from the one before it with "
-                "--resume_from_checkpoint last"
-            ) from error
+            with written_whole(f"the checkpoint of step {self.state.global_step}", run):
+                super()._save_checkpoint(model, trial)
+                self._complete(self._staging / place.name, place)
         finally:
             self._staging = None
         self._put_in_place(run / STAGING / place.name, place)
@@ -123,6 +122,25 @@ class WholeCheckpointsMixin(Trainer):
             (run / STAGING).mkdir(exist_ok=True)
             path.rename(run / STAGING / path.name)
         shutil.rmtree(run / STAGING, ignore_errors=True)
+
+
+@contextmanager
+def written_whole(what: str, run: Path) -> Iterator[None]:
+    """What is written into `.unfinished` of an output folder: after an error nothing of it is left.
+
+    Raises:
+        InputError: where the disk does not take it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(run / STAGING, ignore_errors=True)
+        if not isinstance(error, OSError) and not NOT_WRITTEN.search(str(error)):
+            raise
+        last = checkpoints(run)
+        way_out = f"go on from {last[-1].name} with --resume_from_checkpoint last" if last else "run it again"
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{what} could not be written into {run} ({reason}): make room, then {way_out}") from error
 
 
 def checkpoints(run: Path) -> list[Path]:
