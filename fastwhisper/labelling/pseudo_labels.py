@@ -28,7 +28,7 @@ from ..data.timestamps import timestamp_token
 from ..errors import InputError
 from ..evaluation.metrics import word_error_rate
 from ..evaluation.normalizers import text_normalizer
-from ..files import write_whole
+from ..files import held_folder, write_whole
 from ..modeling.waveforms import SAMPLING_RATE
 from ..progress import progress_bar
 from ..transcription.decoding import GenerationOptions, check_prompt, generate_transcripts
@@ -109,8 +109,8 @@ def label_dataset(
         `LabelReport`, or `None` on every process but the first.
 
     Raises:
-        InputError: for an output folder of something else, if no rows are left, and with `"stop"` for bad audio; it
-            names the row and the audio.
+        InputError: for an output folder of something else or of another run in progress, if no rows are left, and
+            with `"stop"` for bad audio; it names the row and the audio.
     """
     check_prompt(model.generation_config, settings.options.language, settings.options.task)
     check_on_bad_audio(on_bad_audio)
@@ -121,13 +121,16 @@ def label_dataset(
         recorded["rows"] = len(dataset)
     state, parts = this_process(), LabelParts(output)
     parts.check(recorded)
-    state.wait_for_everyone()
-    if state.is_main_process:
-        parts.begin(recorded)
-    state.wait_for_everyone()
-    _label_batches(model.to(state.device), processor, dataset, parts, settings.options, state, on_bad_audio)
-    state.wait_for_everyone()
-    return _merge(parts, processor, settings.options, wer_filter) if state.is_main_process else None
+    with held_folder(output, state):
+        # Once more: what another run has done since.
+        parts.check(recorded)
+        state.wait_for_everyone()
+        if state.is_main_process:
+            parts.begin(recorded)
+        state.wait_for_everyone()
+        _label_batches(model.to(state.device), processor, dataset, parts, settings.options, state, on_bad_audio)
+        state.wait_for_everyone()
+        return _merge(parts, processor, settings.options, wer_filter) if state.is_main_process else None
 
 
 def _label_batches(
