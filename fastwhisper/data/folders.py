@@ -31,6 +31,14 @@ def find_metadata(folder: Path) -> Path | None:
     return next((folder / name for name in METADATA_NAMES if (folder / name).is_file()), None)
 
 
+def table_folder(folder: Path) -> Path:
+    """The folder itself, or its sub-folder `data`, as in repositories on the Hub, where the tables lie only there."""
+    inner = folder / "data"
+    if find_metadata(folder) is None and inner.is_dir() and (find_metadata(inner) or find_splits(inner)):
+        return inner
+    return folder
+
+
 def find_splits(folder: Path) -> list[str]:
     """Names of the sub-folders with a metadata table of their own, in order."""
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and find_metadata(path))
@@ -44,21 +52,30 @@ def is_saved_dataset(folder: Path) -> bool:
 def list_audio(folder: Path) -> list[Path]:
     """All audio files in the folder and below it, sorted; nothing whose name begins with a point.
 
-    A warning names audio and video of formats that cannot be read, and sub-folders that cannot be looked into. Broken
-    links are listed: whoever reads them says so.
+    Links to folders are followed, each folder once. A warning names audio and video of formats that cannot be read,
+    and sub-folders that cannot be looked into. Broken links are listed: whoever reads them says so.
 
     Raises:
         InputError: for a folder that cannot be looked into.
     """
     found, passed_over = [], []
+    seen = {os.path.realpath(folder)}
 
     def passed(error: OSError) -> None:
         if error.filename == str(folder):
             raise InputError(f"the folder {folder} cannot be read: {error.strerror}") from error
         passed_over.append(f"{Path(error.filename).relative_to(folder)} ({error.strerror})")
 
-    for place, folders, files in os.walk(folder, onerror=passed):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    def is_new(path: str) -> bool:
+        real = os.path.realpath(path)
+        new = real not in seen
+        seen.add(real)
+        return new
+
+    for place, folders, files in os.walk(folder, onerror=passed, followlinks=True):
+        # Sorted, with links last: a folder is listed under its own name where it has one.
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(place, name)), name))
+        folders[:] = [name for name in folders if not name.startswith(".") and is_new(os.path.join(place, name))]
         for name in files:
             path = Path(place, name)
             if name.startswith("."):
@@ -109,14 +126,16 @@ def read_metadata(folder: Path, audio_column: str = "audio") -> dict[str, list[A
         )
     values: dict[str, list[Any]] = {column: [row.get(column) for _, row in rows] for column in columns}
     names = values.pop(path_column)
+    # Any other column of that name gives way.
+    values.pop(audio_column, None)
     paths = [_locate(folder, name) for name in names]
-    if not any(path is not None and path.is_file() for path in paths):
+    if not any(path is not None and ("://" in path or os.path.isfile(path)) for path in paths):
         missing = "it names no audio file" if paths[0] is None else f"there is no audio file {names[0]} in {folder}"
         raise InputError(f"{table} line {rows[0][0]}: {missing}")
     if "split" not in values:
         splits = split_by_folder([None if path is None else name for name, path in zip(names, paths, strict=True)])
         values = {**values, "split": splits} if splits else values
-    return {audio_column: [None if path is None else str(path) for path in paths], **values}
+    return {audio_column: paths, **values}
 
 
 def split_by_folder(names: Sequence[str | Path | None]) -> list[str] | None:
@@ -163,7 +182,7 @@ def _table_rows(text: str, table: Path, path_columns: Iterable[str]) -> Iterator
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        twice = next((name for name in header if header.count(name) > 1), None)
+        twice = next((name for name in header if name and header.count(name) > 1), None)
         if twice is not None:
             raise InputError(f"{table} has two columns {twice!r}")
         end = reader.line_num
@@ -172,7 +191,8 @@ def _table_rows(text: str, table: Path, path_columns: Iterable[str]) -> Iterator
             if len(row) > len(header):
                 raise InputError(f"{table} line {line} has more fields than the header")
             if row:
-                yield line, dict(zip_longest(header, row))
+                # Spreadsheets end in columns without a name, and pandas begins with one that counts the rows.
+                yield line, {name: value for name, value in zip_longest(header, row) if name}
     except csv.Error as error:
         raise InputError(f"{table} line {reader.line_num} cannot be read: {error}") from error
 
@@ -204,14 +224,17 @@ def _json_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def _locate(folder: Path, name: Any) -> Path | None:
-    """Where a file named in the metadata is, or would be; `None` where there is no name."""
+def _locate(folder: Path, name: Any) -> str | None:
+    """Where a file named in the metadata is, or would be; an address as it is, `None` where there is no name."""
     if not isinstance(name, str) or not name.strip():
         return None
-    # macOS writes letters and their accents apart.
-    for spelling in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
+    if "://" in name:
+        return name
+    # macOS writes letters and their accents apart, and Windows has other slashes.
+    spellings = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name), name.replace("\\", "/"))
+    for spelling in dict.fromkeys(spellings):
         for sub_folder in AUDIO_FOLDERS:
             path = folder / sub_folder / spelling
             if path.is_file():
-                return path.resolve()
-    return folder / name
+                return str(path.resolve())
+    return str(folder / name)

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import datasets
 import pyarrow as pa
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+from datasets.exceptions import DatasetsError
 
 from ..errors import InputError, check_positive
 from .folders import (
@@ -20,6 +21,7 @@ from .folders import (
     read_metadata,
     some_of,
     split_by_folder,
+    table_folder,
 )
 
 logger = logging.getLogger(__name__)
@@ -126,6 +128,7 @@ def _open_source(
     audio_column = audio_and_text[0]
     if is_saved_dataset(path):
         return datasets.load_from_disk(path)
+    path = table_folder(path)
     if find_metadata(path):
         dataset = _from_columns(read_metadata(path, audio_column), *audio_and_text)
         return _split_by_column(dataset, path) if "split" in dataset.column_names else DatasetDict(train=dataset)
@@ -155,8 +158,10 @@ def _load_by_name(source: str, name: str | None, split: str | None, streaming: b
         return datasets.load_dataset(source, name, split=split, streaming=streaming)
     except InputError:
         raise
-    except (ValueError, OSError) as error:
-        raise InputError(f"the dataset {source} cannot be loaded: {' '.join(str(error).split())}") from error
+    except (ValueError, OSError, DatasetsError) as error:
+        # Of a file that cannot be read `datasets` says only that an error occurred; what it was is the cause.
+        said = error.__cause__ or error
+        raise InputError(f"the dataset {source} cannot be loaded: {' '.join(str(said).split())}") from error
 
 
 def _with_unicode_names(files: list[Path], folder: Path) -> list[Path]:
