@@ -8,7 +8,8 @@ import torch
 # Hz, of every Whisper and so of every FastSLM.
 SAMPLING_RATE = 16_000
 
-# 40 dB over full scale. Recordings in floats stay far below; integers that were only cast to floats do not.
+# 40 dB over full scale. Recordings in floats stay far below; integers that were only cast to floats do not, and quiet
+# ones are known by being whole numbers.
 LOUDEST = 100.0
 
 
@@ -66,7 +67,7 @@ def check_loudness(samples: np.ndarray, name: str) -> None:
     peak = float(np.maximum(samples.max(), -samples.min()))
     if not np.isfinite(peak):
         raise ValueError(f"{name} has samples that are NaN or infinite")
-    if peak > LOUDEST:
+    if peak > LOUDEST or (peak > 1 and np.array_equal(samples, np.rint(samples))):
         raise ValueError(
             f"{name} has samples of {peak:.6g}, and floats are audio between -1 and 1: scale them, or give integers "
             "as integers"
