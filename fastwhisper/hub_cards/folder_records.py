@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..evaluation.saved_weights import weight_files
 from ..files import write_whole
+from ..model_folders import weight_files
 
 RUN_FILE = "training_run.json"
 EVALUATION_FILE = "evaluation.json"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..evaluation.saved_weights import weight_files
+from ..model_folders import weight_files
 from .card import START, write_card
 from .export import complete_hub_folder
 from .folder_records import HUB_NAME, read_config

@@ -254,7 +254,9 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
         """
         encoder = load_speech_encoder(speech_encoder)
         if not isinstance(language_model, PreTrainedModel):
-            language_model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype or "auto")
+            language_model = AutoModelForCausalLM.from_pretrained(
+                language_model, dtype=dtype or "auto", trust_remote_code=False
+            )
         body, head = body_and_head(language_model)
         if tokenizer is not None:
             if audio_token not in tokenizer.get_vocab():

@@ -207,7 +207,8 @@ def _teacher_config(teacher: nn.Module | str | os.PathLike, kwargs: dict) -> Whi
         config, name = teacher.config, type(teacher).__name__
         is_whisper = isinstance(teacher, WhisperForConditionalGeneration)
     else:
-        config = AutoConfig.from_pretrained(teacher, **{k: v for k, v in kwargs.items() if k != "dtype"})
+        options = {name: value for name, value in kwargs.items() if name != "dtype"}
+        config = AutoConfig.from_pretrained(teacher, **{"trust_remote_code": False, **options})
         is_whisper, name = config.model_type == "whisper", os.fspath(teacher)
     if getattr(teacher, "peft_config", None):
         raise ValueError(f"{name} has adapters, and a student starts from plain weights: merge them into it first")
@@ -233,7 +234,7 @@ def _tokenizer_beside(checkpoint: str, kwargs: dict) -> PreTrainedTokenizerBase 
         if name in kwargs
     }
     try:
-        return AutoTokenizer.from_pretrained(checkpoint, **options)
+        return AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, **options)
     except (OSError, ValueError):
         return None
 
