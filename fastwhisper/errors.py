@@ -1,11 +1,11 @@
-"""The error that the command line shows as one line, the end by a signal, and the checks that every room makes."""
+"""Errors that the command line shows as one line, the end by a signal, and checks that every room shares."""
 
 import math
 import signal
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used; the message names the thing and the way out."""
+    """Input that cannot be used; the message says what is wrong and how to fix it."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -25,7 +25,7 @@ def check_positive(**numbers: int) -> None:
     """Check that settings are 1 or more.
 
     Raises:
-        InputError: for the first that is not; it names the setting and its value.
+        InputError: for the first that is not; the message names the setting and its value.
     """
     for name, number in numbers.items():
         if number < 1:

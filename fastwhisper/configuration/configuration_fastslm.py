@@ -48,7 +48,7 @@ class HFQFormerConfig(PreTrainedConfig):
             Time that a query's sinusoid stands for: `"index"` puts query i at frame i, `"aligned"` at frame
             i * frames / queries, so that the queries spread over the window from the start.
         mask_padding (`bool`, *optional*, defaults to `False`):
-            Leave frames behind the end of the audio out of every attention and convolution.
+            Leave frames after the end of the audio out of every attention and convolution.
         tokens_follow_length (`bool`, *optional*, defaults to `False`):
             Keep only the queries whose time lies inside the audio: tokens in proportion to its true length.
         rates (`list[int]`, *optional*):
@@ -96,7 +96,7 @@ class HFQFormerConfig(PreTrainedConfig):
         """The chosen tokens per window, `num_queries` for `None`.
 
         Raises:
-            ValueError: where the number is not one of `rates` (or `num_queries`); names them.
+            ValueError: if the number is not one of `rates` (or `num_queries`); the message names them.
         """
         if tokens_per_window is None:
             return self.num_queries
@@ -140,7 +140,7 @@ class FastSLMConfig(PreTrainedConfig):
         encoder_window_batch (`int`, *optional*, defaults to 8):
             Windows that are encoded at once: bounds the encoder's memory for recordings of any length.
         encoder_true_length (`bool`, *optional*, defaults to `False`):
-            Feed the encoder the audio without its padding, rounded up to a whole second. For encoders trained so.
+            Feed the encoder audio without padding, rounded up to a whole second. For encoders that were trained so.
         freeze_audio_tower (`bool`, *optional*, defaults to `True`):
             Keep the encoder out of training.
         window_overlap (`float`, *optional*, defaults to 0.0):
@@ -156,13 +156,13 @@ class FastSLMConfig(PreTrainedConfig):
         initializer_range (`float`, *optional*, defaults to 0.02):
             Standard deviation of a fresh projector.
         speech_encoder (`str`, *optional*):
-            Name of the checkpoint that the encoder was taken from; the last path component for a local folder. A
-            record, as `language_model`: it changes no computation.
+            Name of the checkpoint that the encoder was taken from; the last path component for a local folder. Kept
+            for the record, like `language_model`: it changes no computation.
         language_model (`str`, *optional*):
             Name of the checkpoint that the language model was taken from.
 
     Raises:
-        ValueError: where encoder and adapter do not fit each other.
+        ValueError: if encoder and adapter do not fit each other.
     """
 
     model_type = "fastslm"

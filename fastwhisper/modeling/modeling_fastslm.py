@@ -97,7 +97,7 @@ class FastSLMModel(FastSLMPreTrainedModel):
             `FastSLMAudioOutput`: flat tokens in `pooler_output`, tokens of each window in `window_token_counts`.
 
         Raises:
-            ValueError: for windows of another size, and for a rate that the checkpoint does not have.
+            ValueError: for windows of another size, or for a rate that the checkpoint does not have.
         """
         config = self.config
         expected = (config.audio_config.num_mel_bins, config.window_mel_frames)
@@ -134,7 +134,7 @@ class FastSLMModel(FastSLMPreTrainedModel):
         """Mask `(batch, length)` of the audio placeholders.
 
         Raises:
-            ValueError: where their number differs from that of the speech tokens; names both.
+            ValueError: if their number differs from that of the speech tokens; the message names both.
         """
         mask = input_ids == self.config.audio_token_id
         placeholders = int(mask.sum())
@@ -167,14 +167,14 @@ class FastSLMModel(FastSLMPreTrainedModel):
             input_ids (`torch.LongTensor`): `(batch, length)`; each `config.audio_token_id` takes one speech token.
             input_features, input_features_mask, tokens_per_window: as in `get_audio_features`.
             audio_features (`torch.Tensor`, *optional*):
-                Speech tokens `(speech tokens, width)` computed before, in place of `input_features`.
+                Speech tokens `(speech tokens, width)` computed beforehand, instead of `input_features`.
 
         Raises:
-            ValueError: where speech tokens and placeholders differ in number.
+            ValueError: if speech tokens and placeholders differ in number.
         """
         if input_features is not None and audio_features is None:
             if input_ids is None:
-                raise ValueError("audio needs input_ids: they say where its speech tokens go")
+                raise ValueError("audio needs input_ids, whose placeholders say where its speech tokens go")
             audio_features = self.get_audio_features(
                 input_features, input_features_mask, tokens_per_window, return_dict=True
             ).pooler_output
@@ -231,18 +231,19 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
         dtype: torch.dtype | None = None,
         **settings,
     ) -> "FastSLMForCausalLM":
-        r"""Build from a Whisper (or FastWhisper) and a causal language model; the adapter starts fresh.
+        r"""Join a Whisper (or FastWhisper) and a causal language model by an untrained adapter.
 
-        The parts' modules and weights are taken over, not copied: the result shares them with models that were given.
+        Modules and weights are not copied: the result shares them with the models that are passed in.
 
         Args:
             speech_encoder (`PreTrainedModel`, `str` or `os.PathLike`): A Whisper, or the name or folder of one.
             language_model (`PreTrainedModel`, `str` or `os.PathLike`):
-                A causal language model, also a quantised one, or the name or folder of one.
-            qformer_config (`HFQFormerConfig` or `dict`, *optional*): The published adapter at the encoder's size.
+                A causal language model, quantised or not, or the name or folder of one.
+            qformer_config (`HFQFormerConfig` or `dict`, *optional*):
+                By default the published adapter at the encoder's size.
             tokenizer (`PreTrainedTokenizerBase`, *optional*):
-                A tokenizer with `audio_token`; the language model's embeddings grow where it has more ids. Without
-                it the placeholder is the first id behind the vocabulary.
+                A tokenizer with `audio_token`. If it has more ids than the language model, the embeddings grow.
+                Without a tokenizer the placeholder is the first id after the vocabulary.
             audio_token (`str`, *optional*, defaults to `"<|AUDIO|>"`): The placeholder in `tokenizer`.
             dtype (`torch.dtype`, *optional*): Of all parts; the language model's by default.
             settings: Further fields of [`FastSLMConfig`], such as `encoder_window_batch`.
@@ -253,7 +254,9 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
         """
         encoder = load_speech_encoder(speech_encoder)
         if not isinstance(language_model, PreTrainedModel):
-            language_model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype or "auto")
+            language_model = AutoModelForCausalLM.from_pretrained(
+                language_model, dtype=dtype or "auto", trust_remote_code=False
+            )
         body, head = body_and_head(language_model)
         if tokenizer is not None:
             if audio_token not in tokenizer.get_vocab():

@@ -25,8 +25,7 @@ from ..hub_cards.callback import ModelCardCallback
 from ..hub_cards.export import export_folder
 from ..hub_cards.push import upload_folder_to_hub
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
-from ..modeling.whisper_generation_config import complete_generation_config
-from ..transcription.checkpoints import DTYPES, load_checkpoint, load_processor
+from ..transcription.checkpoints import DTYPES, load_checkpoint, load_whisper
 from ..transcription.decoding import known_languages
 from .askd_arguments import ASKDTrainingArguments
 from .askd_trainer import STATE_FILE, ASKDTrainer
@@ -269,10 +268,7 @@ def _student(
 ) -> tuple[FastWhisperForConditionalGeneration, WhisperProcessor]:
     """The student in full precision, and its processor."""
     if folder is not None:
-        processor = load_processor(folder)
-        student = FastWhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-        complete_generation_config(student.generation_config, student.config, processor.tokenizer)
-        return student, processor
+        return load_whisper(folder, FastWhisperForConditionalGeneration, torch.float32)
     try:
         student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers, encoder_layers)
     except ValueError as error:
@@ -292,7 +288,7 @@ def _check_language(
     columns = rows.column_names or list(next(iter(rows)))
     if "language" not in columns:
         raise InputError(
-            f"the teacher is multilingual and {source if isinstance(source, str) else 'the data set'} has no column "
+            f"the teacher is multilingual and {source if isinstance(source, str) else 'the dataset'} has no column "
             "'language': name the language with --language, or label the data with fastwhisper label, which writes "
             "the language of each row"
         )
