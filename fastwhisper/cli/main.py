@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from .. import __version__
 from ..errors import InputError, Stopped
+from .console import forgive_console, reader_has_left
 
 VERBS = {
     "demo": "distil a small student on synthetic speech, measure it, and write a Hub-ready folder",
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     An [`InputError`], a full disk and a lack of memory are one line on standard error; any other exception keeps
     its traceback.
     """
+    forgive_console()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), end="")
@@ -77,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("fastwhisper: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader has left, as `head` does. Otherwise Python would flush the rest at exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not reader_has_left():
+            raise
         return CLOSED_PIPE
     except (InputError, OSError, MemoryError, RuntimeError) as error:
         said = _one_line(error, verb)
