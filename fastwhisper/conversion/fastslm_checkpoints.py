@@ -11,11 +11,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, WhisperConfig, WhisperFeatureExtractor
+from transformers import PreTrainedModel, WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, MEL_FRAMES_PER_SECOND, HFQFormerConfig
 from ..errors import InputError
+from ..model_folders import check_model_folder, load_language_model, loading
 from ..modeling.modeling_fastslm import FastSLMForCausalLM
 from ..modeling.modeling_hfq_former import HFQFormer
 from ..modeling.processing_fastslm import FastSLMProcessor
@@ -105,7 +106,7 @@ def convert_adapter(
         attention_heads (`int`, *optional*): One for each 64 of the width by default.
 
     Raises:
-        InputError: for unknown and missing weights, with a list of them, and for sinusoids other than ours.
+        InputError: for unknown and missing weights, with a list of them, or for sinusoids other than ours.
     """
     adapter = convert_hfq_state_dict(published)
     positions = published_positions(published) or PUBLISHED_POSITIONS
@@ -157,11 +158,7 @@ def convert_checkpoint(
     heads = attention_heads or speech_encoder.config.encoder_attention_heads
     configuration = adapter_config(adapter, positions, heads)
     plain, matrices = split_lora(parts["language_model"])
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(language_model)
-        base = AutoModelForCausalLM.from_pretrained(language_model)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{language_model} is no language model with its tokenizer: {error}") from error
+    base, tokenizer = load_language_model(language_model)
     _load_language_model(base, plain, matrices if lora == "merge" else {}, lora_alpha)
 
     add_speech_tokens(tokenizer)
@@ -264,10 +261,9 @@ def _speech_encoder(
         return encoder
     if name is None:
         raise InputError("the checkpoint has no encoder: --encoder names its Whisper")
-    try:
+    check_model_folder(name)
+    with loading(name, "the encoder"):
         return load_speech_encoder(name)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name} is no Whisper that can be loaded: {error}") from error
 
 
 def _load_language_model(

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..evaluation.saved_weights import weight_files
 from ..files import write_whole
+from ..model_folders import weight_files
 
 RUN_FILE = "training_run.json"
 EVALUATION_FILE = "evaluation.json"
@@ -25,7 +25,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The folder's `config.json`.
 
     Raises:
-        InputError: where it is missing or damaged.
+        InputError: if it is missing or damaged.
     """
     config = _read_json(folder / "config.json")
     if config is None:

@@ -163,8 +163,8 @@ class FastSLMProcessor(ProcessorMixin):
             `input_features` `(windows, mel bins, frames)` and `input_features_mask` `(windows, frames)`.
 
         Raises:
-            ValueError: where the numbers of audio inputs and placeholders differ (it names both), and for audio that
-                is empty, not finite or not at 16 kHz.
+            ValueError: if audios and placeholders differ in number (with both), or for audio that is empty, not
+                finite, not at 16 kHz, or no sound at all.
         """
         self._check_counts(text, audio)
         # transformers' own signature begins with images.
@@ -188,7 +188,7 @@ class FastSLMProcessor(ProcessorMixin):
                 Add `labels` `(batch, length)`: the ids of the last turn, which is the assistant's, and -100 before it.
 
         Raises:
-            ValueError: with `output_labels`, where the last turn is not an assistant's.
+            ValueError: with `output_labels`, if the last turn is not an assistant's.
         """
         # The template writes every special token itself, as for a tokenizer.
         kwargs["processor_kwargs"] = {"add_special_tokens": False, **(kwargs.get("processor_kwargs") or {})}

@@ -1,8 +1,8 @@
 """The settings of ASKD alone: what the command line's help shows without importing torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from ..errors import InputError, check_positive
+from ..errors import InputError, check_finite, check_positive
 from .askd_schedule import MODES, SCHEDULES
 
 SELF_TEACHERS = ("snapshot", "ema")
@@ -33,7 +33,7 @@ class ASKDSettings:
         loss_chunk_size (`int`, *optional*, defaults to 256): target tokens whose vocabulary rows are alive at a time.
 
     Raises:
-        InputError: for a setting outside its range; names the setting, its value and the range.
+        InputError: for a setting outside its range; the message names the setting, its value and the range.
     """
 
     teacher_weight: float = field(default=0.8, metadata={"help": "weight of the teacher at the start (lambda_0)"})
@@ -66,6 +66,9 @@ class ASKDSettings:
     )
 
     def __post_init__(self) -> None:
+        # Those of the training arguments with them, where this is a part of them.
+        numbers = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        check_finite(**{name: number for name, number in numbers.items() if isinstance(number, float)})
         for name, choices in (("schedule", SCHEDULES), ("mode", MODES), ("self_teacher", SELF_TEACHERS)):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name}={getattr(self, name)!r} is not one of {', '.join(choices)}")

@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import soxr
 import torch
 from transformers import AutoConfig
 
-from ..data.audio import AudioSource, EmptyAudioError, decoded_blocks, describe_audio
+from ..configuration.configuration_fastslm import FastSLMConfig
+from ..data.audio import AudioSource, EmptyAudioError, describe_audio, resampled_blocks
 from ..errors import InputError, check_positive
+from ..model_folders import check_model_folder, load_weights, loading
 from ..modeling.answer_budget import AudioTooLongError
 from ..modeling.modeling_fastslm import FastSLMForCausalLM
 from ..modeling.outputs_fastslm import FastSLMAudioOutput
 from ..modeling.processing_fastslm import FastSLMProcessor
 from ..modeling.waveforms import SAMPLING_RATE
 from .checkpoints import DTYPES, check_device
+from .whisper_checks import check_extractor
 
 FastSLM: TypeAlias = tuple[FastSLMForCausalLM, FastSLMProcessor]
 Samples: TypeAlias = np.ndarray | torch.Tensor
@@ -148,17 +150,49 @@ def load_fastslm(name: str | os.PathLike, device: str | None = None, dtype: str 
     check_device(device)
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"there is no dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
-    try:
-        model_type = AutoConfig.from_pretrained(name).model_type
-        processor = FastSLMProcessor.from_pretrained(name) if model_type == "fastslm" else None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name} is no checkpoint with a processor: {error}") from error
-    if processor is None:
-        raise InputError(f"{name} is no FastSLM: its model_type is {model_type!r}")
-    model = FastSLMForCausalLM.from_pretrained(
-        name, dtype="auto" if dtype is None else DTYPES[dtype], device_map=device
+    check_model_folder(name)
+    with loading(name, "config.json"):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    if not isinstance(config, FastSLMConfig):
+        raise InputError(f"{name} is no FastSLM: its model_type is {config.model_type!r}")
+    with loading(name, "the processor"):
+        processor = FastSLMProcessor.from_pretrained(name, trust_remote_code=False)
+    model = load_weights(
+        FastSLMForCausalLM.from_pretrained,
+        name,
+        dtype="auto" if dtype is None else DTYPES[dtype],
+        device_map=device,
     )
+    _check_fit(model, processor, name)
     return model.eval(), processor
+
+
+def _check_fit(model: FastSLMForCausalLM, processor: FastSLMProcessor, name: str | os.PathLike) -> None:
+    """Check that a processor cuts and counts as the model does, and that their ids are the same.
+
+    Raises:
+        InputError: names what differs, and both values.
+    """
+    config, adapter = model.config, model.config.qformer_config
+    check_extractor(processor.feature_extractor, config.audio_config, str(name))
+    own = {
+        "max_source_positions": (processor.max_source_positions, adapter.max_source_positions),
+        "num_queries": (processor.num_queries, adapter.num_queries),
+        "tokens_follow_length": (processor.tokens_follow_length, adapter.tokens_follow_length),
+        "tokens_per_window": (processor.tokens_per_window, config.tokens_per_window),
+        "window_overlap": (processor.window_overlap, config.window_overlap),
+        "audio_token_id": (processor.audio_token_id, config.audio_token_id),
+    }
+    for field, (theirs, ours) in own.items():
+        if theirs != ours:
+            raise InputError(f"the processor of {name} has {field} {theirs}, and config.json has {ours}")
+    largest, rows = max(processor.tokenizer.get_vocab().values()), config.text_config.vocab_size
+    if largest >= rows:
+        raise InputError(f"the tokenizer of {name} has ids up to {largest}, and the model's vocab_size is {rows}")
+    ends: Any = model.generation_config.eos_token_id
+    for token in ends if isinstance(ends, list) else [ends]:
+        if token is not None and not (isinstance(token, int) and 0 <= token < rows):
+            raise InputError(f"generation_config.json of {name} has eos_token_id {token!r:.40}, beyond {rows} ids")
 
 
 def load_fastslm_pair(
@@ -287,28 +321,16 @@ def audio_windows(audio: AudioSource | Samples, whole: int, step: int) -> Iterat
     Raises:
         InputError: for audio that cannot be read, or has samples that are NaN, infinite or no audio.
     """
+    if isinstance(audio, np.ndarray | torch.Tensor):
+        audio = {"array": audio, "sampling_rate": SAMPLING_RATE}
     waiting = np.zeros(0, np.float32)
-    for samples in _resampled_blocks(audio):
+    for samples in resampled_blocks(audio):
         waiting = np.concatenate([waiting, samples])
         while len(waiting) > whole:
             yield waiting[:whole]
             waiting = waiting[step:]
     if len(waiting):
         yield waiting
-
-
-def _resampled_blocks(audio: AudioSource | Samples) -> Iterator[np.ndarray]:
-    if isinstance(audio, np.ndarray | torch.Tensor):
-        audio = {"array": audio, "sampling_rate": SAMPLING_RATE}
-    resampler = None
-    for samples, rate in decoded_blocks(audio):
-        if rate == SAMPLING_RATE:
-            yield samples
-            continue
-        resampler = resampler or soxr.ResampleStream(rate, SAMPLING_RATE, 1, dtype="float32")
-        yield resampler.resample_chunk(samples)
-    if resampler is not None:
-        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def _name(audio: AudioSource | Samples) -> str:

@@ -115,7 +115,7 @@ def test_other_settings_are_refused(model, processor, dataset, tmp_path):
 
 def test_nobodys_files_are_written_over(model, processor, dataset, tmp_path):
     before = (tmp_path / "speech" / "metadata.csv").read_bytes()
-    with pytest.raises(InputError, match="not empty, and not begun by fastwhisper label"):
+    with pytest.raises(InputError, match="not empty and was not started by fastwhisper label"):
         label_dataset(model, processor, dataset, tmp_path / "speech", PLAIN)
     assert (tmp_path / "speech" / "metadata.csv").read_bytes() == before
     with pytest.raises(InputError, match="is a file"):
@@ -210,7 +210,7 @@ def test_wer_filter(model, processor, tmp_path, heard):
 def test_wer_filter_that_leaves_nothing(model, processor, tmp_path, heard):
     heard(["something else"] * 2)
     dataset = load_speech_dataset(write_speech_folder(tmp_path / "speech", [0.1] * 2))
-    with pytest.raises(InputError, match="no rows left: all 2 labels disagree with their reference by over 10%"):
+    with pytest.raises(InputError, match="no rows left: all 2 labels differ from their reference by more than 10%"):
         label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN, wer_filter=0.1)
     assert not (tmp_path / "labels" / "metadata.jsonl").exists()
 
