@@ -144,7 +144,7 @@ def test_a_student_goes_on(words, whisper_folder, tmp_path, refused):
     start = tmp_path / "start"
     assert main(["init", "--teacher", str(whisper_folder), "--output", str(start), "--decoder_layers", "3"]) == 0
     said = refused("distill", *words, "--student", start, "--decoder_layers", "1")
-    assert "--decoder_layers is for a student that is built" in said
+    assert "--decoder_layers is only for a newly built student" in said
     assert main(["distill", *words, "--student", str(start), "--max_steps", "1"]) == 0
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["decoder_layers"] == 3 and config["decoder_layer_map"] == [0, 1, 3]
