@@ -196,16 +196,25 @@ def _load_rows(
 
 
 def _audio_file(row: Mapping[str, Any], clip: np.ndarray, folder: Path, index: int) -> str:
-    """Where the row's audio lies: its own file, or one that is written into the folder for audio from memory."""
+    """Where the row's audio lies, seen from the folder: its own file, or one that is written there for audio from
+    memory."""
     path = audio_path(row["audio"])
     if path is not None:
-        return os.path.abspath(path)
+        return _seen_from(folder, path)
     name = f"audio/{index:08d}.flac"
     (folder / "audio").mkdir(exist_ok=True)
     beside = folder / f"{name}.part"
     soundfile.write(beside, np.clip(clip, -1.0, 1.0), SAMPLING_RATE, format="FLAC", subtype="PCM_16")
     os.replace(beside, folder / name)
     return name
+
+
+def _seen_from(folder: Path, path: str) -> str:
+    try:
+        # From where the folder is itself: `..` leads out of that, not out of a link to it.
+        return Path(os.path.relpath(os.path.abspath(path), os.path.realpath(folder))).as_posix()
+    except ValueError:  # another drive of Windows
+        return os.path.abspath(path)
 
 
 def _labelled_row(
