@@ -1,4 +1,4 @@
-"""fastwhisper: faster Whisper students by adaptive self-knowledge distillation, and speech for causal LLMs."""
+"""fastwhisper: smaller Whisper students by adaptive self-knowledge distillation, and speech for causal LLMs."""
 
 import importlib
 from types import ModuleType
@@ -78,9 +78,9 @@ def _prepare(transformers: ModuleType) -> None:
     from .registration import register_auto_classes
 
     register_auto_classes()
-    # Handed in from here, since the face alone stands above all rooms.
+    # Handed in from here: only this file may import from every room.
     set_code_writer(write_remote_code)
 
 
-# Called when transformers is imported, or now if it is: see registration.py.
+# Called when transformers is imported, or now if it already is: see registration.py.
 register_post_import_hook(_prepare, "transformers")

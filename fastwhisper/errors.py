@@ -1,15 +1,15 @@
-"""The error that the command line shows as one line, and the checks that every room makes."""
+"""The error that the command line shows as one line, and a check that every room shares."""
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used; the message names the thing and the way out."""
+    """Input that cannot be used; the message says what is wrong and how to fix it."""
 
 
 def check_positive(**numbers: int) -> None:
     """Check that settings are 1 or more.
 
     Raises:
-        InputError: for the first that is not; it names the setting and its value.
+        InputError: for the first that is not; the message names the setting and its value.
     """
     for name, number in numbers.items():
         if number < 1:

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there."""
+"""Write files and folders completely or not at all."""
 
 import os
 import tempfile
@@ -11,11 +11,11 @@ from .errors import InputError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a UTF-8 file beside its name and rename it: whoever reads `path` finds the old file or the whole new one.
+    """Write a UTF-8 file under a temporary name and rename it: `path` is always the old file or the complete new one.
 
-    A full disk leaves the old file, and nothing beside it.
+    If the disk is full, the old file stays and no temporary file is left.
     """
-    # Not the name with something added: that may be as long as the file system allows.
+    # Not `path.name` with a suffix: the name may already be as long as the file system allows.
     partial = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -26,18 +26,18 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder of the same name to write into, elsewhere: it becomes `path` at the end, and is gone after an error.
+    """A staging folder of the same name to write into: it becomes `path` at the end, and is removed after an error.
 
     Raises:
-        InputError: where `path` exists, or its place cannot be written in.
+        InputError: if `path` exists, or its parent folder is not writable.
     """
     if path.exists():
-        raise InputError(f"{path} exists: choose a folder that does not, or remove it")
+        raise InputError(f"{path} already exists: choose a new folder or remove it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-")
     except OSError as error:
-        raise InputError(f"the folder {path} cannot be made: {error.strerror}") from error
+        raise InputError(f"cannot create the folder {path}: {error.strerror}") from error
     with staging as place:
         folder = Path(place) / path.name
         folder.mkdir()
@@ -46,16 +46,16 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Check that a file can be written before the work that fills it begins; makes its folder.
+    """Check that a file can be written before the work for it starts; creates its folder.
 
     Raises:
-        InputError: where the path is a folder, or its folder cannot be made or written in.
+        InputError: if the path is a folder, or its folder cannot be created or written to.
     """
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give the path of a file")
+        raise InputError(f"{path} is a folder: give the path of a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
+        raise InputError(f"cannot create the folder {path.parent}: {error.strerror}") from error
     if not os.access(path.parent, os.W_OK):
-        raise InputError(f"the folder {path.parent} cannot be written in")
+        raise InputError(f"cannot write to the folder {path.parent}")

@@ -10,16 +10,16 @@ from .. import __version__
 from ..errors import InputError
 
 VERBS = {
-    "demo": "distil a small student on synthetic speech, measure it and write a Hub-ready folder",
+    "demo": "distil a small student on synthetic speech, measure it, and write a Hub-ready folder",
     "init": "build an untrained student from a Whisper teacher",
-    "label": "transcribe a data set with a teacher (pseudo-labels)",
+    "label": "transcribe a dataset with a teacher (pseudo-labels)",
     "distill": "train a student with ASKD",
     "evaluate": "WER, CER, speed and memory of one model, or of several side by side",
-    "transcribe": "write the text of audio files",
+    "transcribe": "transcribe audio files",
     "push": "upload a saved folder to the Hugging Face Hub",
-    "card": "rewrite the model card of a saved folder",
-    "slm": "FastSLM, speech for a language model: init, ask, transcribe",
-    "convert-fastslm": "convert published FastSLM checkpoints, and back",
+    "card": "write the model card of a saved folder",
+    "slm": "FastSLM, speech for language models: init, ask, transcribe",
+    "convert-fastslm": "convert published FastSLM checkpoints, both ways",
 }
 CLOSED_PIPE = 141  # 128 and SIGPIPE, as a shell reports it
 BATCH_FLAGS = {
@@ -39,16 +39,17 @@ Distil Whisper into smaller students that run in any Whisper engine, and let lan
 verbs:
 {rows}
 
-fastwhisper VERB --help shows the options of a verb, fastwhisper --version the version.
+Run fastwhisper VERB --help for the options of a verb, fastwhisper --version for the version.
 Set FASTWHISPER_TRACEBACK=1 to see the traceback behind a one-line error.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb. Returns 0, what the verb returns, 2 for an error of input, 130 when interrupted, 141 when its
-    reader left.
+    """Run a verb.
 
-    An [`InputError`], a full disk and a lack of memory are one line on standard error; whatever else goes wrong keeps
+    Returns 0, the verb's own exit code, 2 for invalid input, 130 if interrupted, or 141 if standard output was closed.
+
+    An [`InputError`], a full disk and a lack of memory are one line on standard error; any other exception keeps
     its traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("fastwhisper: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Who read the output has left, as `head` does. Python would write the rest once more at its end, and complain.
+        # The reader has left, as `head` does. Otherwise Python would flush the rest at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except (InputError, OSError, MemoryError, RuntimeError) as error:
@@ -80,13 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _one_line(error: Exception, verb: str) -> str | None:
-    """What to say of an error that the user can do something about; `None` for any other."""
+    """The message for an error that the user can do something about; `None` for any other."""
     if isinstance(error, InputError):
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = f" for {error.filename}" if error.filename else ""
-        return f"no space is left on the disk{place}: free some, then run it again"
-    # By name: torch is not imported here.
+        return f"no space left on the disk{place}: free some and run the command again"
+    # By name, so that torch need not be imported here.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         way_out = f": lower {BATCH_FLAGS[verb]}" if verb in BATCH_FLAGS else ""
         return f"out of memory{way_out}"

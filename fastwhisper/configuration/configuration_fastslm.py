@@ -96,7 +96,7 @@ class HFQFormerConfig(PreTrainedConfig):
         """The chosen tokens per window, `num_queries` for `None`.
 
         Raises:
-            ValueError: where the number is not one of `rates` (or `num_queries`); names them.
+            ValueError: if the number is not one of `rates` (or `num_queries`); the message names them.
         """
         if tokens_per_window is None:
             return self.num_queries
@@ -162,7 +162,7 @@ class FastSLMConfig(PreTrainedConfig):
             Name of the checkpoint that the language model was taken from.
 
     Raises:
-        ValueError: where encoder and adapter do not fit each other.
+        ValueError: if encoder and adapter do not fit each other.
     """
 
     model_type = "fastslm"

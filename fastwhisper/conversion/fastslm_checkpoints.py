@@ -105,7 +105,7 @@ def convert_adapter(
         attention_heads (`int`, *optional*): One for each 64 of the width by default.
 
     Raises:
-        InputError: for unknown and missing weights, with a list of them, and for sinusoids other than ours.
+        InputError: for unknown and missing weights, with a list of them, or for sinusoids other than ours.
     """
     adapter = convert_hfq_state_dict(published)
     positions = published_positions(published) or PUBLISHED_POSITIONS

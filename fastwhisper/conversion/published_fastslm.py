@@ -145,7 +145,7 @@ def split_lora(
     """A language model in PEFT's names as plain weights and the LoRA matrices (A, B) of each module.
 
     Raises:
-        InputError: where a module has only one of its two matrices.
+        InputError: if a module has only one of its two matrices.
     """
     plain: dict[str, torch.Tensor] = {}
     sides: dict[str, dict[str, torch.Tensor]] = {}
@@ -168,7 +168,7 @@ def merge_lora(
     """W + (alpha / r) B A for each module of `lora`, computed in float32; the other weights as they are.
 
     Raises:
-        InputError: where a module of `lora` has no weight; it lists them.
+        InputError: if a module of `lora` has no weight; it lists them.
     """
     missing = [module for module in lora if f"{module}.weight" not in plain]
     if missing:
@@ -194,7 +194,7 @@ def check_names(given: Iterable[str], expected: Iterable[str], what: str) -> Non
     """Check that two sets of weights have the same names.
 
     Raises:
-        InputError: where they have not, with a list of the unknown and the missing ones.
+        InputError: if they have not, with a list of the unknown and the missing ones.
     """
     unknown, missing = sorted(set(given) - set(expected)), sorted(set(expected) - set(given))
     if unknown or missing:

@@ -23,17 +23,17 @@ UNREADABLE_SUFFIXES = RAW_SUFFIXES | {
     *(".m4a", ".m4b", ".aac", ".mp4", ".wma", ".amr", ".webm", ".weba", ".mka", ".mkv", ".mov", ".avi", ".3gp"),
     *(".ac3", ".ape", ".wv", ".spx", ".ra", ".dsf", ".tta"),
 }
-# Headers that claim others are broken; at 1 Hz a megabyte would be resampled to hours.
+# A header with another rate is broken; at 1 Hz a megabyte would be resampled to hours.
 SAMPLING_RATES = (1_000, 1_000_000)
 _BLOCK_SAMPLES = 2**18
-# libsndfile's length of a FLAC that was written to a pipe: its header does not know it.
+# libsndfile's length of a FLAC written to a pipe, whose header does not know it.
 _UNKNOWN_LENGTH = 2**63 - 1
-# Integer and lossy formats cannot store NaN: only these have to be decoded to be sure.
+# Integer and lossy formats cannot store NaN: only these must be decoded to be sure.
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 
 
 class EmptyAudioError(InputError):
-    """Audio without a single sample at the rate that is asked for."""
+    """Audio without a single sample at the requested rate."""
 
 
 @runtime_checkable
@@ -67,9 +67,9 @@ def load_audio(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> np.nd
         `np.ndarray`: float32 of shape `(samples,)`, full scale 1.
 
     Raises:
-        EmptyAudioError: for audio without samples, an `InputError` too.
-        InputError: for audio that cannot be read, or has samples that are NaN, infinite or no audio; it names the
-            file.
+        EmptyAudioError: for audio without samples; also an `InputError`.
+        InputError: for audio that cannot be read or has samples that are NaN, infinite or not audio; the message names
+            the file.
     """
     held, read = bytearray(), False
     for samples in resampled_blocks(source, sampling_rate):
@@ -111,12 +111,12 @@ def resampled_blocks(source: AudioSource, sampling_rate: int = SAMPLING_RATE) ->
 
 
 def decoded_blocks(source: AudioSource) -> Iterator[tuple[np.ndarray, int]]:
-    """Mono float32 blocks `(samples,)` of audio in their order, each with the sampling rate of the source; none for
-    empty audio. Files are read as they are asked for.
+    """Mono float32 blocks `(samples,)` of audio in order, each with the sampling rate of the source; none for
+    empty audio. Files are read as needed.
 
     Raises:
-        InputError: for audio that cannot be read, or has samples that are NaN, infinite or no audio; it names the
-            file.
+        InputError: for audio that cannot be read or has samples that are NaN, infinite or not audio; the message names
+            the file.
     """
     if _holds_samples(source):
         samples, sampling_rate = _held_samples(source)
@@ -134,7 +134,7 @@ def decoded_blocks(source: AudioSource) -> Iterator[tuple[np.ndarray, int]]:
             # Of the other formats libsndfile believes the length of the file, or only estimates.
             if file.format == "FLAC" and frames < file.frames < _UNKNOWN_LENGTH:
                 raise InputError(
-                    f"{name} is cut off: its header promises {file.frames / sampling_rate:.2f} s, and it ends after "
+                    f"{name} is cut off: its header promises {file.frames / sampling_rate:.2f} s, but it ends after "
                     f"{frames / sampling_rate:.2f} s"
                 )
     except (soundfile.SoundFileError, OSError) as error:
@@ -142,19 +142,19 @@ def decoded_blocks(source: AudioSource) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def decoded_duration(source: AudioSource) -> float:
-    """Seconds of audio, found by decoding all of it a block at a time; 0 for empty audio.
+    """Seconds of audio, found by decoding all of it block by block; 0 for empty audio.
 
     Raises:
-        InputError: as `load_audio`, whatever a header says.
+        InputError: as `load_audio`, whatever the header says.
     """
     return sum(block.size / sampling_rate for block, sampling_rate in decoded_blocks(source))
 
 
 def audio_duration(source: AudioSource) -> float:
-    """Seconds of audio by its header, decoded only where that does not know; 0 for empty audio.
+    """Seconds of audio by its header, decoded only if the header does not say; 0 for empty audio.
 
     Raises:
-        InputError: for audio that cannot be read; it names the file.
+        InputError: for audio that cannot be read; the message names the file.
     """
     if _holds_samples(source):
         samples, sampling_rate = _held_samples(source)
@@ -164,10 +164,10 @@ def audio_duration(source: AudioSource) -> float:
 
 
 def check_audio(source: AudioSource) -> float:
-    """As `audio_duration`, and finds NaN and infinite samples wherever the format could hold them.
+    """As `audio_duration`, but also finds NaN and infinite samples in formats that can hold them.
 
     Raises:
-        InputError: for audio that cannot be read or has samples that are NaN or infinite; it names the file.
+        InputError: for audio that cannot be read or has samples that are NaN or infinite; the message names the file.
     """
     duration = audio_duration(source)
     if duration and (_holds_samples(source) or _header(source).subtype in _FLOAT_SUBTYPES):
@@ -176,7 +176,7 @@ def check_audio(source: AudioSource) -> float:
 
 
 def describe_audio(source: AudioSource) -> str:
-    """A name for messages: the path where there is one."""
+    """A name for messages: the path if there is one."""
     if isinstance(source, Mapping):
         path = source.get("path")
         return str(path) if path else "the audio in memory"
@@ -187,7 +187,7 @@ def describe_audio(source: AudioSource) -> str:
 
 
 def audio_path(source: AudioSource) -> str | None:
-    """The local file that holds the audio; `None` where it is in memory or on another machine."""
+    """The local file that holds the audio; `None` if it is in memory or on another machine."""
     path: Any = source
     if isinstance(source, Mapping):
         path = source.get("path") if source.get("bytes") is None and not _holds_samples(source) else None
@@ -195,9 +195,9 @@ def audio_path(source: AudioSource) -> str | None:
 
 
 class _ForwardFile(soundfile.SoundFile):
-    """A file read from its start to its end.
+    """A file read from start to end.
 
-    soundfile looks up its place before and after each block where a file can seek, which takes time, and fails at the
+    If a file can seek, soundfile looks up its position before and after each block, which takes time and fails at the
     end of a FLAC of unknown length.
     """
 
@@ -215,11 +215,11 @@ def _held_samples(source: Any) -> tuple[np.ndarray, int]:
     if isinstance(source, AudioDecoder):
         try:
             decoded = source.get_all_samples()
-        except RuntimeError as error:  # all that torchcodec raises
+        except RuntimeError as error:  # the only exception that torchcodec raises
             raise _unreadable(source, error) from error
         return _checked(decoded.data, name), _checked_rate(decoded.sample_rate, name)
     if source.get("sampling_rate") is None:
-        raise InputError(f"{name} has an array without its sampling_rate")
+        raise InputError(f"{name} has an array but no sampling_rate")
     return _checked(source["array"], name), _checked_rate(source["sampling_rate"], name)
 
 
@@ -264,29 +264,29 @@ def _header(source: AudioSource) -> Any:
 
 
 def _open(source: AudioSource) -> str | bytes | io.BytesIO:
-    """What soundfile can read: a local path, or the whole of a file in memory."""
+    """What soundfile can read: a local path, or a whole file in memory."""
     if source is None:
         raise InputError("a row has no audio")
     if isinstance(source, Mapping):
         if source.get("bytes") is None and source.get("path") is None:
-            raise InputError(f"audio needs 'bytes', 'path' or 'array'; this one has {', '.join(source) or 'nothing'}")
+            raise InputError(f"audio needs 'bytes', 'path' or 'array'; this has {', '.join(source) or 'nothing'}")
         source = source["path"] if source.get("bytes") is None else source["bytes"]
     if isinstance(source, _Readable):
         source = source.read()
         if isinstance(source, str):
-            raise InputError("the audio stream is open as text: open it in binary mode")
+            raise InputError("the audio stream is in text mode: open it in binary mode")
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source)
     if not isinstance(source, str | os.PathLike):
-        raise InputError(f"a {type(source).__name__} is no audio: give a path, bytes, or 'array' and 'sampling_rate'")
+        raise InputError(f"a {type(source).__name__} is not audio: give a path, bytes, or 'array' and 'sampling_rate'")
     path = os.fspath(source)
     if "://" in path:
         return _download(path)
     if not os.path.isfile(path):
         raise InputError(f"there is no audio file {path}")
     if os.path.splitext(path)[1].lower() in RAW_SUFFIXES:
-        raise InputError(f"{path} holds raw samples, whose rate and type nothing tells: convert it to WAV or FLAC")
-    # soundfile encodes a name itself, and cannot where it is no text.
+        raise InputError(f"{path} holds raw samples of unknown rate and type: convert it to WAV or FLAC")
+    # soundfile encodes a name itself, and fails if it is not text.
     return path if os.name == "nt" else os.fsencode(path)
 
 
@@ -301,6 +301,6 @@ def _download(address: str) -> io.BytesIO:
 
 
 def _unreadable(source: AudioSource, error: Exception) -> InputError:
-    # The whole message of libsndfile repeats the name, or tells where in memory the bytes are.
+    # libsndfile's full message repeats the name, or says where in memory the bytes are.
     reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
     return InputError(f"{describe_audio(source)} cannot be read as audio: {' '.join(reason.split())}")

@@ -22,7 +22,7 @@ AUDIO_FOLDERS = ("", "wav", "wavs", "flac", "audio", "clips")
 SPLIT_NAMES = frozenset(
     ("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation")
 )
-# Names in one message: the rest is counted.
+# Names per message: the rest are counted.
 NAMED = 10
 
 
@@ -32,23 +32,23 @@ def find_metadata(folder: Path) -> Path | None:
 
 
 def find_splits(folder: Path) -> list[str]:
-    """Names of the sub-folders with a metadata table of their own, in order."""
+    """Names of the sub-folders with their own metadata table, sorted."""
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and find_metadata(path))
 
 
 def is_saved_dataset(folder: Path) -> bool:
-    """Whether `datasets` wrote the folder with `save_to_disk`."""
+    """Whether the folder was written by `save_to_disk` of `datasets`."""
     return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
 
 
 def list_audio(folder: Path) -> list[Path]:
-    """All audio files in the folder and below it, sorted; nothing whose name begins with a point.
+    """All audio files in the folder and below it, sorted; hidden files and folders (`.name`) are skipped.
 
-    A warning names audio and video of formats that cannot be read, and sub-folders that cannot be looked into. Broken
-    links are listed: whoever reads them says so.
+    A warning names audio and video files of unsupported formats, and sub-folders that cannot be opened. Broken
+    links are listed: reading them raises the error.
 
     Raises:
-        InputError: for a folder that cannot be looked into.
+        InputError: for a folder that cannot be opened.
     """
     found, passed_over = [], []
 
@@ -69,7 +69,7 @@ def list_audio(folder: Path) -> list[Path]:
                 passed_over.append(str(path.relative_to(folder)))
     if passed_over:
         logger.warning(
-            "%s: %d passed over, since they cannot be read: %s; files of other formats can be converted to FLAC",
+            "%s: skipped %d that cannot be read: %s; convert files of other formats to FLAC",
             *(folder, len(passed_over), some_of(sorted(passed_over))),
         )
     return sorted(found)
@@ -85,12 +85,12 @@ def some_of(names: Iterable[str]) -> str:
 def read_metadata(folder: Path, audio_column: str = "audio") -> dict[str, list[Any]]:
     """The columns of the folder's metadata; the one that names the files becomes `audio_column`, with full paths.
 
-    A file that does not exist keeps its path, and a row that names none has `None`: what becomes of them is decided
-    where the audio is read. A table without a column `split` whose files all lie in folders such as `train` and `test`
+    A file that does not exist keeps its path, and a row that names none has `None`: what happens to them is decided
+    where the audio is read. A table without a column `split` whose files are all in folders like `train` and `test`
     gets one.
 
     Raises:
-        InputError: for a table that cannot be read, that does not name the files, or of whose files none exists.
+        InputError: for a table that cannot be read, that does not name the files, or none of whose files exist.
     """
     table = find_metadata(folder)
     if table is None:
@@ -122,10 +122,10 @@ def read_metadata(folder: Path, audio_column: str = "audio") -> dict[str, list[A
 
 
 def split_by_folder(names: Sequence[str | Path | None]) -> list[str] | None:
-    """The split of each file by the folder that it lies in, `train/a.wav` or `audio/train/a.wav`, where all do.
+    """The split of each file by its folder, `train/a.wav` or `audio/train/a.wav`, if all files have one.
 
     Args:
-        names (`Sequence[str | Path | None]`): relative paths; one that is missing goes with the first.
+        names (`Sequence[str | Path | None]`): relative paths; a missing one gets the split of the first.
     """
     splits = [
         None if name is None else next(filter(SPLIT_NAMES.__contains__, Path(name).parts[:2]), "") for name in names
@@ -135,10 +135,10 @@ def split_by_folder(names: Sequence[str | Path | None]) -> list[str] | None:
 
 
 def _read_text(table: Path) -> str:
-    """The text of a table: UTF-8, or UTF-16 with its mark, as spreadsheets write it.
+    """The text of a table: UTF-8, or UTF-16 with a byte order mark, as spreadsheets write it.
 
     Raises:
-        InputError: for another encoding, which would have to be guessed, naming the line.
+        InputError: for another encoding, which would have to be guessed; the message names the line.
     """
     try:
         content = table.read_bytes()
@@ -160,14 +160,14 @@ def _table_rows(text: str, table: Path, path_columns: Sequence[str]) -> Iterator
     """Line numbers and rows of a CSV or TSV."""
     tabs = table.suffix == ".tsv"
     delimiter = _delimiter(text, "\t,;|" if tabs else ",;\t|", path_columns)
-    # A quotation mark in tab-separated text is text, as in Common Voice.
+    # In tab-separated text a quotation mark is just text, as in Common Voice.
     quoting: Any = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
         twice = next((name for name in header if header.count(name) > 1), None)
         if twice is not None:
-            raise InputError(f"{table} has two columns {twice!r}")
+            raise InputError(f"{table} has two columns named {twice!r}")
         end = reader.line_num
         for row in reader:
             line, end = end + 1, reader.line_num
@@ -197,7 +197,7 @@ def _check_swallowed(row: Mapping[str, str | None], place: int | None, delimiter
 
 
 def _delimiter(text: str, known: str, path_columns: Iterable[str]) -> str:
-    """What parts the header's columns: the first with which one of them names the files, else the usual one."""
+    """The delimiter: the first one with which a column of the header names the files, or the usual one."""
     header = text.lstrip("\r\n").splitlines()[:1]
     for delimiter in known:
         names = next(csv.reader(header, delimiter=delimiter), [])
@@ -235,10 +235,10 @@ def _with_names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _locate(folder: Path, name: Any) -> Path | None:
-    """Where a file named in the metadata is, or would be; `None` where there is no name."""
+    """Where a file named in the metadata is, or would be; `None` if it has no name."""
     if not isinstance(name, str) or not name.strip():
         return None
-    # macOS writes letters and their accents apart.
+    # macOS stores letters and their accents separately.
     for spelling in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
         for sub_folder in AUDIO_FOLDERS:
             path = folder / sub_folder / spelling

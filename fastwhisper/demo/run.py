@@ -70,7 +70,7 @@ def run_demo(
         decoder_layers (`int`, *optional*, defaults to 2): Decoder layers of the student; the teacher has 6.
 
     Raises:
-        InputError: where the output folder holds something, or eSpeak NG is missing.
+        InputError: if the output folder holds something, or eSpeak NG is missing.
     """
     folder = Path(output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -118,8 +118,8 @@ def compare_models(
         `dict`: the report, ready for JSON; rates are fractions, times seconds, sizes bytes.
 
     Raises:
-        InputError: where no rows are left, for a language that a model does not know, and where bad audio is to stop
-            it; it names the file.
+        InputError: if no rows are left, for a language that a model does not know, or if bad audio is to stop
+            it; the message names the file.
     """
     settings = settings or ComparisonSettings()
     options = settings.generation

@@ -37,11 +37,11 @@ def evaluate(
     on_bad_audio: str = "skip",
     num_proc: int | None = None,
 ) -> dict[str, Any]:
-    r"""Measure a Whisper on a data set, or several in turns on the same audio.
+    r"""Measure a Whisper on a dataset, or several in turns on the same audio.
 
     Args:
         model (`str`): Name on the Hub or folder.
-        dataset (`DatasetSource`): Name on the Hub, folder, or data set, as for [`load_speech_dataset`].
+        dataset (`DatasetSource`): Name on the Hub, folder, or dataset, as for [`load_speech_dataset`].
         against (`str` or `Sequence[str]`, *optional*): Further models, such as the teacher of the first.
         dataset_config, split, audio_column, text_column, limit, streaming (*optional*):
             As for [`load_speech_dataset`].
@@ -62,7 +62,7 @@ def evaluate(
         `comparison_table` shows it.
 
     Raises:
-        InputError: for a model, a data set or an option that cannot be used.
+        InputError: for a model, a dataset or an option that cannot be used.
     """
     check_positive(batch_size=batch_size, num_beams=num_beams, repeats=repeats)
     if predictions is not None:

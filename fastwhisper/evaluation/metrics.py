@@ -34,7 +34,7 @@ def count_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorC
     """Substitutions, deletions, insertions and hits of a corpus, in words. An empty reference counts its insertions.
 
     Raises:
-        ValueError: where the two differ in length.
+        ValueError: if the two differ in length.
     """
     _check_pairs(references, hypotheses)
     aligned = jiwer.process_words(list(references), list(hypotheses))
@@ -48,7 +48,7 @@ def word_error_rate(references: list[str], hypotheses: list[str]) -> float:
     heard.
 
     Raises:
-        ValueError: where the two differ in length.
+        ValueError: if the two differ in length.
     """
     _check_pairs(references, hypotheses)
     return float(jiwer.process_words(references, hypotheses).wer)
@@ -58,7 +58,7 @@ def character_error_rate(references: list[str], hypotheses: list[str]) -> float:
     """Corpus CER: as [`word_error_rate`], counted in characters with the spaces among them.
 
     Raises:
-        ValueError: where the two differ in length.
+        ValueError: if the two differ in length.
     """
     _check_pairs(references, hypotheses)
     return float(jiwer.process_characters(references, hypotheses).cer)

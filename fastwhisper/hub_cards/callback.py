@@ -70,7 +70,7 @@ class ModelCardCallback(TrainerCallback):
             The path of the card, or None if the folder has no `config.json`.
 
         Raises:
-            InputError: where the folder's README.md was written by hand.
+            InputError: if the folder's README.md was written by hand.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

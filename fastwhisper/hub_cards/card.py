@@ -59,7 +59,7 @@ FAMILIES = {
 
 
 def write_card(folder: str | os.PathLike, name: str | None = None, overwrite: bool = False) -> Path:
-    """Write README.md from what the folder records, and `.eval_results/` if it was measured on a data set of the Hub.
+    """Write README.md from what the folder records, and `.eval_results/` if it was measured on a dataset of the Hub.
 
     It reads `config.json`, the shapes of the weights, `training_run.json`, `evaluation.json` and `curves.png`; what is
     missing is left out. From an earlier card of this function it keeps the text outside the two marks and the
@@ -74,7 +74,7 @@ def write_card(folder: str | os.PathLike, name: str | None = None, overwrite: bo
         The path of the card.
 
     Raises:
-        InputError: for a folder without a model, for damaged records, and for a README.md written by hand.
+        InputError: for a folder without a model, for damaged records, or for a README.md written by hand.
     """
     folder = Path(folder)
     name = name or make_public(folder.resolve().name)

@@ -34,7 +34,7 @@ def complete_hub_folder(folder: str | os.PathLike, processor: "ProcessorMixin | 
         The folder.
 
     Raises:
-        InputError: where the folder lacks weights, a config, a generation config or a whole processor.
+        InputError: if the folder lacks weights, a config, a generation config or a whole processor.
     """
     from transformers import WhisperProcessor
 

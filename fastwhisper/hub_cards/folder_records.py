@@ -25,7 +25,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The folder's `config.json`.
 
     Raises:
-        InputError: where it is missing or damaged.
+        InputError: if it is missing or damaged.
     """
     config = _read_json(folder / "config.json")
     if config is None:

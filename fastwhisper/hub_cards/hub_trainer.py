@@ -29,7 +29,7 @@ class HubTrainerMixin(Trainer):
 
     Raises:
         InputError: for a `hub_strategy` that uploads optimiser states.
-        PushError: where the Hub refuses the repository, or cannot be reached.
+        PushError: if the Hub refuses the repository, or cannot be reached.
     """
 
     hub_model_id: Any
@@ -40,7 +40,7 @@ class HubTrainerMixin(Trainer):
 
         Raises:
             InputError: for a `hub_strategy` that uploads optimiser states.
-            PushError: where the Hub refuses or cannot be reached.
+            PushError: if the Hub refuses or cannot be reached.
         """
         strategy = HubStrategy(self.args.hub_strategy)
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
@@ -79,8 +79,8 @@ class HubTrainerMixin(Trainer):
             The commit, or its future with `blocking=False`; `None` on other processes than the first.
 
         Raises:
-            InputError: where a file holds a secret or a path of this machine; nothing was uploaded.
-            PushError: where the Hub refuses or cannot be reached.
+            InputError: if a file holds a secret or a path of this machine; nothing was uploaded.
+            PushError: if the Hub refuses or cannot be reached.
         """
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)

@@ -51,7 +51,7 @@ def write_new_fastslm(
         The model.
 
     Raises:
-        InputError: where the folder exists, and for parts and settings that do not fit each other.
+        InputError: if the folder exists, or for parts and settings that do not fit each other.
     """
     check_positive(num_queries=num_queries)
     if query_clock not in QUERY_CLOCKS:
@@ -97,7 +97,7 @@ def write_fastslm(
     """Write a model and its processor into a new folder, with their code, a card, and what `write_more` adds.
 
     Raises:
-        InputError: where the folder exists.
+        InputError: if the folder exists.
     """
     with new_folder(Path(folder)) as place:
         _write(model, processor, place)

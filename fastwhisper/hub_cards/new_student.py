@@ -25,7 +25,7 @@ def write_new_student(
         The student.
 
     Raises:
-        InputError: where the folder exists, for a teacher that is no Whisper, and for layers that it does not have.
+        InputError: if the folder exists, for a teacher that is no Whisper, or for layers that it does not have.
     """
     folder = Path(folder)
     if folder.exists():

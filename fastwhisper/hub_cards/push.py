@@ -63,8 +63,8 @@ def upload_folder_to_hub(
         Address of the commit or of the pull request.
 
     Raises:
-        InputError: where the folder holds no model, and where a file holds a secret or a path of this machine.
-        PushError: where the Hub refuses or cannot be reached, and for a name that no repository can have.
+        InputError: if the folder holds no model, or if a file holds a secret or a path of this machine.
+        PushError: if the Hub refuses or cannot be reached, or for a name that no repository can have.
     """
     from huggingface_hub import HfApi
 
@@ -92,7 +92,7 @@ def upload_staged(
     """Upload what [`stage`] gathered, in one commit to a repository that exists.
 
     Raises:
-        PushError: where the Hub refuses or cannot be reached.
+        PushError: if the Hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
 
@@ -142,7 +142,7 @@ def stage(folder: Path, place: Path, repo_id: str, link: Callable[[Path, Path], 
         The new folder.
 
     Raises:
-        InputError: where the folder holds no model, or a file holds a secret or a path of this machine.
+        InputError: if the folder holds no model, or a file holds a secret or a path of this machine.
     """
     is_adapter = (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
     if not is_adapter:
@@ -190,7 +190,7 @@ def check_private(path: Path, folder: Path) -> None:
         folder (`Path`): The folder that it came from, whose own path is private, too.
 
     Raises:
-        InputError: where one is found; names the file and the kind of secret, never the secret.
+        InputError: if one is found; the message names the file and the kind of secret, never the secret.
     """
     if path.stat().st_size == 0:
         return

@@ -78,7 +78,7 @@ def write_remote_code(folder: str | os.PathLike) -> list[Path]:
 
     Raises:
         InputError: for a `config.json` of another family.
-        NotFlattenableError: where a file of the family imports what cannot be shipped.
+        NotFlattenableError: if a file of the family imports what cannot be shipped.
     """
     folder = Path(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -100,7 +100,7 @@ def flattened_sources(files: list[Path], package: Path = PACKAGE) -> dict[str, s
     """File name to source with only same-folder imports, for `files` and all that they import from the package.
 
     Raises:
-        NotFlattenableError: for an import that cannot be flattened, and for two files of one name.
+        NotFlattenableError: for an import that cannot be flattened, or for two files of one name.
     """
     sources: dict[str, str] = {}
     paths: dict[str, Path] = {}

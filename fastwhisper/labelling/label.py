@@ -1,4 +1,4 @@
-"""`fastwhisper.label`: a teacher's transcription beside each row of a data set."""
+"""`fastwhisper.label`: a teacher's transcription beside each row of a dataset."""
 
 import os
 from pathlib import Path
@@ -31,13 +31,13 @@ def label(
     on_bad_audio: str = "skip",
     num_proc: int | None = None,
 ) -> LabelReport | None:
-    r"""Transcribe a data set with a teacher, as training data for its student.
+    r"""Transcribe a dataset with a teacher, as training data for its student.
 
     Run again after it was killed, it goes on where it was. On several processes each takes its share of the batches.
 
     Args:
         model (`str`): The teacher: name on the Hub or folder.
-        dataset (`DatasetSource`): Name on the Hub, folder, or data set, as for [`load_speech_dataset`].
+        dataset (`DatasetSource`): Name on the Hub, folder, or dataset, as for [`load_speech_dataset`].
         output (`str` or `os.PathLike`): New folder for `metadata.jsonl`, or that of the run to go on with.
         dataset_config, split, audio_column, text_column, limit, streaming (*optional*):
             As for [`load_speech_dataset`]; text is needed for `wer_filter` alone.
@@ -54,7 +54,7 @@ def label(
         `LabelReport`, or `None` on every process but the first.
 
     Raises:
-        InputError: for a model, a data set, an option or an output folder that cannot be used.
+        InputError: for a model, a dataset, an option or an output folder that cannot be used.
     """
     check_positive(batch_size=batch_size)
     if wer_filter is not None and wer_filter < 0:

@@ -32,7 +32,7 @@ class LabelParts:
         """Check that the folder is new, or holds labels made with the same settings.
 
         Raises:
-            InputError: where it is anything else, so that nobody's files are written over.
+            InputError: if it is anything else, so that nobody's files are written over.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"the output {self.folder} is a file")

@@ -109,7 +109,7 @@ def label_dataset(
         `LabelReport`, or `None` on every process but the first.
 
     Raises:
-        InputError: for an output folder of something else, where no rows are left, and with `"stop"` for bad audio; it
+        InputError: for an output folder of something else, if no rows are left, and with `"stop"` for bad audio; it
             names the row and the audio.
     """
     check_prompt(model.generation_config, settings.options.language, settings.options.task)

@@ -59,9 +59,9 @@ class FastSLMGenerationMixin(GenerationMixin):
             kwargs: Further arguments of `GenerationMixin.generate` and of `forward`.
 
         Raises:
-            AudioTooLongError: where the audio does not fit the language model's context, with tokens needed, tokens
+            AudioTooLongError: if the audio does not fit the language model's context, with tokens needed, tokens
                 available and the longest audio that fits.
-            ValueError: where the audio does not match the placeholders.
+            ValueError: if the audio does not match the placeholders.
         """
         if inputs is None:
             inputs = kwargs.pop("input_ids", None)

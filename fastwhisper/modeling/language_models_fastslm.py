@@ -12,7 +12,7 @@ def body_and_head(language_model: PreTrainedModel) -> tuple[PreTrainedModel, nn.
     """The headless model of a causal language model, and its head.
 
     Raises:
-        ValueError: for a model that has no such parts, and for parts that a FastSLM has no place for: it would answer
+        ValueError: for a model that has no such parts, or for parts that a FastSLM has no place for: it would answer
             otherwise once it is saved and loaded.
     """
     name, config = type(language_model).__name__, language_model.config
@@ -39,7 +39,7 @@ def check_logits(model: PreTrainedModel, language_model: PreTrainedModel) -> Non
     """Compare a FastSLM with its language model on a few ids: some do more to their logits than is rebuilt here.
 
     Raises:
-        ValueError: where they differ.
+        ValueError: if they differ.
     """
     ids = torch.arange(1, 7, device=language_model.device)[None] % language_model.config.vocab_size
     training = language_model.training

@@ -97,7 +97,7 @@ class FastSLMModel(FastSLMPreTrainedModel):
             `FastSLMAudioOutput`: flat tokens in `pooler_output`, tokens of each window in `window_token_counts`.
 
         Raises:
-            ValueError: for windows of another size, and for a rate that the checkpoint does not have.
+            ValueError: for windows of another size, or for a rate that the checkpoint does not have.
         """
         config = self.config
         expected = (config.audio_config.num_mel_bins, config.window_mel_frames)
@@ -134,7 +134,7 @@ class FastSLMModel(FastSLMPreTrainedModel):
         """Mask `(batch, length)` of the audio placeholders.
 
         Raises:
-            ValueError: where their number differs from that of the speech tokens; names both.
+            ValueError: if their number differs from that of the speech tokens; the message names both.
         """
         mask = input_ids == self.config.audio_token_id
         placeholders = int(mask.sum())
@@ -170,7 +170,7 @@ class FastSLMModel(FastSLMPreTrainedModel):
                 Speech tokens `(speech tokens, width)` computed before, in place of `input_features`.
 
         Raises:
-            ValueError: where speech tokens and placeholders differ in number.
+            ValueError: if speech tokens and placeholders differ in number.
         """
         if input_features is not None and audio_features is None:
             if input_ids is None:

@@ -70,7 +70,7 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
                 (float32 unless given).
 
         Raises:
-            ValueError: for a teacher that is no Whisper or is quantised, and for layer counts that it cannot give.
+            ValueError: for a teacher that is no Whisper or is quantised, or for layer counts that it cannot give.
 
         Source: Distil-Whisper (arXiv 2311.00430), section 3, for the maximally spaced initialisation.
         """
@@ -177,7 +177,7 @@ def spaced_layers(available: int, kept: int, part: str) -> list[int]:
     """Indices of `kept` maximally spaced layers out of `available`, first and last in; the last one for `kept=1`.
 
     Raises:
-        ValueError: where `kept` is not between 1 and `available`; names `part` and both numbers.
+        ValueError: if `kept` is not between 1 and `available`; the message names `part` and both numbers.
     """
     if not 1 <= kept <= available:
         raise ValueError(

@@ -164,7 +164,7 @@ class FastSLMProcessor(ProcessorMixin):
             `input_features` `(windows, mel bins, frames)` and `input_features_mask` `(windows, frames)`.
 
         Raises:
-            ValueError: where audios and placeholders differ in number (with both), and for audio that is empty, not
+            ValueError: if audios and placeholders differ in number (with both), or for audio that is empty, not
                 finite, not at 16 kHz, or no sound at all.
         """
         self._check_counts(text, audio)
@@ -190,7 +190,7 @@ class FastSLMProcessor(ProcessorMixin):
 
         Raises:
             ValueError: for a chat without turns, a turn without a role, a part that is neither text nor audio, a file
-                that is not there; with `output_labels`, where the last turn is not an assistant's.
+                that is not there; with `output_labels`, if the last turn is not an assistant's.
         """
         conversation = checked_chats(conversation)
         # The template writes every special token itself, as for a tokenizer.

@@ -26,7 +26,7 @@ def split_by_prompt(
     """The audio of each prompt of a batch, by the number of its placeholders.
 
     Raises:
-        ValueError: where the prompts do not take whole windows one after the other; names both counts.
+        ValueError: if the prompts do not take whole windows one after the other; the message names both counts.
     """
     prompts, window, token = [], 0, 0
     for row, wanted in enumerate(placeholders):

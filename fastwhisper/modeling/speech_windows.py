@@ -30,7 +30,7 @@ def encoder_frames(input_features: torch.Tensor, mask: torch.Tensor | None) -> t
     """Encoder frames of audio in each window `(windows,)`, on CPU; at least one, all where there is no mask.
 
     Raises:
-        ValueError: where the mask does not fit the features `(windows, mel bins, frames)`.
+        ValueError: if the mask does not fit the features `(windows, mel bins, frames)`.
     """
     shape = (input_features.shape[0], input_features.shape[2])
     if mask is None:

@@ -50,7 +50,7 @@ def generate_stitched(
 
     Raises:
         ValueError: for prompts without exactly one audio, and arguments that make no sense in spans.
-        AudioTooLongError: where not even one window fits the context.
+        AudioTooLongError: if not even one window fits the context.
     """
     for name in NOT_IN_SPANS:
         if settings.get(name) not in (None, 1):

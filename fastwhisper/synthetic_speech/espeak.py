@@ -101,7 +101,7 @@ class EspeakSynthesizer:
     """The process-wide eSpeak NG engine; use `synthesizer()` to get it.
 
     Raises:
-        SpeechSynthesisError: where the wheel `espeakng-loader` is not installed or the engine does not start.
+        SpeechSynthesisError: if the wheel `espeakng-loader` is not installed or the engine does not start.
     """
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class EspeakSynthesizer:
         """Speak `text`: float32 samples at 16 kHz, leading and trailing silence removed.
 
         Raises:
-            SpeechSynthesisError: where the voice does not exist or nothing was spoken.
+            SpeechSynthesisError: if the voice does not exist or nothing was spoken.
         """
         import soxr
 

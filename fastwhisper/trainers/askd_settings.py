@@ -33,7 +33,7 @@ class ASKDSettings:
         loss_chunk_size (`int`, *optional*, defaults to 256): target tokens whose vocabulary rows are alive at a time.
 
     Raises:
-        InputError: for a setting outside its range; names the setting, its value and the range.
+        InputError: for a setting outside its range; the message names the setting, its value and the range.
     """
 
     teacher_weight: float = field(default=0.8, metadata={"help": "weight of the teacher at the start (lambda_0)"})

@@ -144,7 +144,7 @@ class SelfTeacher:
         """Read what `save` wrote.
 
         Raises:
-            InputError: where the file holds other weights than the student trains.
+            InputError: if the file holds other weights than the student trains.
         """
         weights = load_file(path)
         if weights.keys() != set(self._names):

@@ -272,7 +272,7 @@ def _check_language(
     columns = rows.column_names or list(next(iter(rows)))
     if "language" not in columns:
         raise InputError(
-            f"the teacher is multilingual and {source if isinstance(source, str) else 'the data set'} has no column "
+            f"the teacher is multilingual and {source if isinstance(source, str) else 'the dataset'} has no column "
             "'language': name the language with --language, or label the data with fastwhisper label, which writes "
             "the language of each row"
         )

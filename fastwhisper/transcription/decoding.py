@@ -58,7 +58,7 @@ def window_seconds(model: WhisperForConditionalGeneration, processor: WhisperPro
     """Seconds of audio that the encoder takes at once: 30 in every Whisper of openai.
 
     Raises:
-        InputError: where model and processor do not belong together.
+        InputError: if model and processor do not belong together.
     """
     extractor = processor.feature_extractor
     stride = model.model.encoder.conv1.stride[0] * model.model.encoder.conv2.stride[0]
@@ -86,7 +86,7 @@ def generate_transcripts(
         options (`GenerationOptions`, *optional*): language, task, times, beams, batch size, seed.
 
     Raises:
-        InputError: for a language or task that the model does not know, and for a processor of another model.
+        InputError: for a language or task that the model does not know, or for a processor of another model.
     """
     windows: list[list[Window]] = [[] for _ in clips]
     for index, window in decode_windows(model, processor, clips, options):
@@ -126,7 +126,7 @@ def check_prompt(config: GenerationConfig, language: str | None, task: str) -> N
     """Check that a model's generation config knows a language and a task.
 
     Raises:
-        InputError: where it does not; names what it knows.
+        InputError: if it does not; the message names what it knows.
     """
     if task not in TASKS:
         raise InputError(f"there is no task {task!r}; the tasks are {' and '.join(TASKS)}")

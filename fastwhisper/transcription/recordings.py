@@ -62,7 +62,7 @@ def output_paths(recordings: Sequence[Recording], folder: Path, formats: Sequenc
     """The files to write, one a format, for each recording.
 
     Raises:
-        InputError: where two recordings would be written to one file.
+        InputError: if two recordings would be written to one file.
     """
     owners: dict[Path, Recording] = {}
     paths: dict[Recording, list[Path]] = {}

@@ -100,7 +100,7 @@ def load_pair(
     """A model and its processor, loaded unless they are given; what a generation config lacks is added to it.
 
     Raises:
-        InputError: for a checkpoint that cannot be loaded, and for a device or dtype with a loaded model.
+        InputError: for a checkpoint that cannot be loaded, or for a device or dtype with a loaded model.
     """
     if isinstance(model, str | os.PathLike):
         return load_checkpoint(os.fspath(model), device, dtype)

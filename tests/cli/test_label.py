@@ -44,7 +44,7 @@ def only_error(capsys):
 def test_labels_load_as_a_dataset(teacher_folder, speech, tmp_path, capsys):
     assert main(options(teacher_folder, speech, tmp_path / "labels", "--limit", "3", "--wer_filter", "1000")) == 0
     printed = capsys.readouterr().out
-    assert "labelled 3 rows, 3 of them in" in printed and "left out 0 whose label and reference" in printed
+    assert "labelled 3 rows; 3 of them are in" in printed and "left out 0 whose label and reference" in printed
     labels = load_speech_dataset(tmp_path / "labels")
     assert labels["reference"][:] == ["sentence 0", "sentence 1", "sentence 2"]
     assert (tmp_path / "labels" / "labelling.json").is_file()
@@ -63,7 +63,7 @@ def test_recipe_with_timestamps(teacher_folder, speech, tmp_path):
     [
         (["--text_column", "words", "--wer_filter", "0.1"], "no column 'words' for the text; its columns are audio"),
         (["--audio_column", "sound"], "no column sound that names the audio files"),
-        (["--split", "test"], "no split 'test'; there is train"),
+        (["--split", "test"], "no split 'test'; it has train"),
         (["--dataset", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
         (["--model", "/nowhere/at/all"], "/nowhere/at/all is no checkpoint"),
         (["--language", "klingon"], "klingon"),

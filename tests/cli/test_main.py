@@ -38,7 +38,7 @@ def test_a_verb_says_how_it_ended(ends):
 
 def test_a_full_disk_is_one_line(ends):
     code, said = ends("distill", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/model.safetensors"))
-    assert code == 2 and "no space is left on the disk for out/model.safetensors" in said and said.count("\n") == 1
+    assert code == 2 and "no space left on the disk for out/model.safetensors" in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_bad_requests_are_one_line(checkpoint, audio, tmp_path, capsys):
     assert "silent" in refused(capsys, file, "--model", str(tmp_path / "silent"))
     assert "'gpu'" in refused(capsys, file, *model, "--device", "gpu")
     assert "'int3'" in refused(capsys, file, *model, "--dtype", "int3")
-    assert "cannot be made" in refused(capsys, file, *model, "--output", str(audio / "notes.txt" / "out"))
+    assert "cannot create the folder" in refused(capsys, file, *model, "--output", str(audio / "notes.txt" / "out"))
     assert not (tmp_path / "out").exists()
 
 

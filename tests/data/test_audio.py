@@ -100,7 +100,7 @@ def test_a_column_of_integers(dtype):
         ({"array": [0.1, None], "sampling_rate": 16_000, "path": "a.wav"}, "a.wav must be an array .* of object"),
         ({"array": np.zeros(9, complex), "sampling_rate": 16_000}, "axes of complex128"),
         ({"array": np.array([1000.0]), "sampling_rate": 16_000}, "floats are audio between -1 and 1"),
-        ({"array": [0.1]}, "an array without its sampling_rate"),
+        ({"array": [0.1]}, "an array but no sampling_rate"),
         ({"array": [0.1], "sampling_rate": 0}, "a sampling rate of 0"),
         ({"array": [0.1], "sampling_rate": "fast"}, "a sampling rate of fast"),
         (io.StringIO("text"), "open it in binary mode"),
@@ -217,7 +217,7 @@ def test_bad_audio_is_named(tmp_path, load):
         load(tmp_path / "missing.wav")
     with pytest.raises(InputError, match="audio in memory has samples that are NaN"):
         load({"array": np.array([0, np.inf]), "sampling_rate": 16_000})
-    with pytest.raises(InputError, match="a list is no audio"):
+    with pytest.raises(InputError, match="a list is not audio"):
         load([0.0, 0.1])
     with pytest.raises(InputError, match="a row has no audio"):
         load(None)

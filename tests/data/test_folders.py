@@ -42,7 +42,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path, caplog):
     (tmp_path / "x.RAW").write_bytes(b"")
     assert names(tmp_path) == ["a.wav"]
     (message,) = warnings(caplog)
-    assert "13 passed over, since they cannot be read: 00.m4a, " in message and "09.m4a and 3 more" in message
+    assert "skipped 13 that cannot be read: 00.m4a, " in message and "09.m4a and 3 more" in message
 
 
 def test_a_broken_link_is_not_passed_over(tmp_path):
@@ -75,9 +75,7 @@ def test_names_of_any_bytes(tmp_path, caplog):
     os.rename(tmp_path / "b.wav", os.fsencode(tmp_path) + b"/caf\xe9.wav")
     assert len(list_audio(tmp_path)) == 2
     assert load_speech_dataset(tmp_path, require_text=False).num_rows == 1
-    assert (
-        "1 passed over, whose names are not UTF-8: " in warnings(caplog)[0] and "caf\ufffd.wav" in warnings(caplog)[0]
-    )
+    assert "skipped 1 whose names are not UTF-8: " in warnings(caplog)[0] and "caf\ufffd.wav" in warnings(caplog)[0]
 
 
 def test_a_folder_that_is_none():
@@ -92,7 +90,7 @@ def test_train_and_test_with_metadata_of_their_own(tmp_path):
         load_speech_dataset(tmp_path)
     assert load_speech_dataset(tmp_path, split="train").num_rows == 2
     assert load_speech_dataset(str(tmp_path), split="test", limit=1).num_rows == 1
-    with pytest.raises(InputError, match="no split 'dev'; there is test, train"):
+    with pytest.raises(InputError, match="no split 'dev'; it has test, train"):
         load_speech_dataset(tmp_path, split="dev")
 
 
@@ -174,7 +172,7 @@ def test_encodings_and_delimiters(tmp_path, name, content):
         ("metadata.csv", b"file_name,text\na.wav,ok\na.wav,o\0k\n", "line 3 has a NUL character"),
         ("metadata.csv", b'file_name,text\na.wav,"ok\na.wav,"fine"\n', "line 2 cannot be read: ',' expected"),
         ("metadata.csv", b'file_name,text\na.wav,ok\na.wav,"open\n', "line 3 cannot be read: unexpected end of data"),
-        ("metadata.csv", b"file_name,text,text\na.wav,a,b\n", "has two columns 'text'"),
+        ("metadata.csv", b"file_name,text,text\na.wav,a,b\n", "has two columns named 'text'"),
         ("metadata.csv", b"", "has no rows"),
         (
             "metadata.jsonl",
@@ -186,7 +184,11 @@ def test_encodings_and_delimiters(tmp_path, name, content):
             b'{"file": "a.wav", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
             "line 1 is nested too deep",
         ),
-        ("metadata.jsonl", b'{"file": "a.wav", "split": ["train"]}', r"'split' holds \['train'\], which is no name"),
+        (
+            "metadata.jsonl",
+            b'{"file": "a.wav", "split": ["train"]}',
+            r"'split' holds \['train'\], which is not the name",
+        ),
     ],
 )
 def test_tables_that_cannot_be_read(tmp_path, name, content, message):
