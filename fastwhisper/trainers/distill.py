@@ -185,7 +185,7 @@ def distill(
     card = ModelCardCallback(teacher_model, datasets=_names(dataset), language=language)
     stop = StopAtSignal()
     trainer = ASKDTrainer(
-        model=_with_lora(model, lora_rank) if lora_rank else model,
+        model=_with_lora(model, lora_rank, training_arguments.output_dir) if lora_rank else model,
         teacher_model=teacher_model,
         args=training_arguments,
         train_dataset=rows,
@@ -294,9 +294,14 @@ def _check_language(
         )
 
 
-def _with_lora(student: WhisperForConditionalGeneration, rank: int) -> PeftModel:
+def _with_lora(student: WhisperForConditionalGeneration, rank: int, output: str | None) -> PeftModel:
     targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
-    return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))  # type: ignore
+    adapted = get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))  # type: ignore
+    # Checkpoints record it, and are passed on: no path of this machine.
+    config = adapted.peft_config["default"]
+    if config.base_model_name_or_path and os.path.isabs(config.base_model_name_or_path):
+        config.base_model_name_or_path = os.path.relpath(config.base_model_name_or_path, output)
+    return adapted
 
 
 def _names(dataset: DatasetSource) -> list[str]:
