@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MODEL_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 _OWN_CODE = re.compile(r"(configuration|modeling|processing)_(fastwhisper|fastslm)\.\w+")
 # What transformers reads. A vocabulary of many megabytes is read a second time only where it could not be loaded.
 _SMALL_FILES = (
@@ -28,11 +29,10 @@ _SMALL_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "normalizer.json",
     "model.safetensors.index.json",
     "adapter_config.json",
 )
-_LARGE_FILES = ("tokenizer.json", "vocab.json")
+_LARGE_FILES = ("tokenizer.json", "vocab.json", "normalizer.json")
 _LAYER_COUNTS = ("encoder_layers", "decoder_layers", "num_hidden_layers", "num_blocks")
 # Far beyond every Whisper, and small enough to be built.
 _EXTRACTOR_LIMITS = {"feature_size": 1024, "n_fft": 2**14, "hop_length": 2**14, "chunk_length": 3600}
@@ -45,12 +45,18 @@ def check_model_folder(name: str | os.PathLike) -> None:
     A name on the Hub is not looked at, and neither are files that no model is loaded from.
 
     Raises:
-        InputError: for a file that is cut, damaged or no JSON object, weights that are not there, and numbers that no
-            model can be built with; names the file.
+        InputError: for a folder that is not there or holds no model, a file that is cut, damaged or no JSON object,
+            weights that are not there, and numbers that no model can be built with; names the file.
     """
     folder = Path(name)
     if not folder.is_dir():
+        if not _HUB_NAME.fullmatch(os.fspath(name)):
+            raise InputError(
+                f"{name} is no checkpoint: there is no such folder, and no model on the Hub has such a name"
+            )
         return
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder} is no checkpoint: it has no config.json")
     contents = {file: read_json(folder / file) for file in _SMALL_FILES if (folder / file).is_file()}
     shapes = weight_shapes(folder)
     for file in sorted(set(_mapping(contents, "model.safetensors.index.json", "weight_map").values())):
@@ -151,7 +157,9 @@ def load_language_model(
     with loading(name, "the tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     model = load_weights(AutoModelForCausalLM.from_pretrained, name, dtype=dtype)
-    if not tokenizer.get_vocab() or not tokenizer("speech", add_special_tokens=False).input_ids:
+    with loading(name, "the tokenizer"):
+        ids = tokenizer("speech", add_special_tokens=False).input_ids
+    if not ids:
         raise InputError(f"the tokenizer of {name} makes nothing of a word: is tokenizer.json gone?")
     return model, tokenizer
 

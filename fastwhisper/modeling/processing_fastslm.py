@@ -27,6 +27,7 @@ from transformers.audio_utils import (
 from transformers.processing_utils import AudioKwargs, ProcessingKwargs
 
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, tokens_in_window
+from .chat_checks_fastslm import checked_chats
 from .chat_templates_fastslm import CHATML_TEMPLATE, FLATTEN_TEMPLATE
 from .speech_tokens import AUDIO_TOKENS, TASK_TOKENS, add_speech_tokens
 from .waveforms import SAMPLING_RATE, mono_samples
@@ -188,8 +189,10 @@ class FastSLMProcessor(ProcessorMixin):
                 Add `labels` `(batch, length)`: the ids of the last turn, which is the assistant's, and -100 before it.
 
         Raises:
-            ValueError: with `output_labels`, if the last turn is not an assistant's.
+            ValueError: for a chat without turns, a turn without a role, a part that is neither text nor audio, a file
+                that is not there; with `output_labels`, if the last turn is not an assistant's.
         """
+        conversation = checked_chats(conversation)
         # The template writes every special token itself, as for a tokenizer.
         kwargs["processor_kwargs"] = {"add_special_tokens": False, **(kwargs.get("processor_kwargs") or {})}
         if not output_labels:
@@ -300,6 +303,16 @@ class FastSLMProcessor(ProcessorMixin):
         return features, mask
 
     def _check_counts(self, text: str | list[str] | None, audio: Any) -> None:
+        named = next(
+            (one for one in (audio if isinstance(audio, (list, tuple)) else [audio]) if isinstance(one, str)), None
+        )
+        if named is not None:
+            raise ValueError(
+                f"the audio of a call is samples, not the file {named!r}: apply_chat_template and "
+                "apply_transcription_request read files"
+            )
+        if text is not None and not text and not isinstance(text, str):
+            raise ValueError("there is no text: give a text or several")
         wanted = sum(one.count(self.audio_token) for one in ([text] if isinstance(text, str) else text or []))
         given = 0 if audio is None else len(make_list_of_audio(audio))
         if wanted != given:

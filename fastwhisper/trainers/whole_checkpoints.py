@@ -23,7 +23,7 @@ STAGING = ".unfinished"  # in the output folder: the checkpoint that is being wr
 STATE = "trainer_state.json"
 RESUMED_FROM = ("optimizer.pt", "scheduler.pt", STATE)
 # How torch and the system say that a file could not be written; torch's is a RuntimeError among many.
-NOT_WRITTEN = re.compile(r"PytorchStreamWriter|inline_container|unexpected pos|I/O error")
+NOT_WRITTEN = re.compile(r"PytorchStreamWriter|inline_container|iostream error|I/O error")
 
 
 class WholeCheckpointsMixin(Trainer):
@@ -139,7 +139,7 @@ def written_whole(what: str, run: Path) -> Iterator[None]:
             raise
         last = checkpoints(run)
         way_out = f"go on from {last[-1].name} with --resume_from_checkpoint last" if last else "run it again"
-        reason = str(error).splitlines()[0]
+        reason = "torch could not write a file" if isinstance(error, RuntimeError) else str(error).splitlines()[0]
         raise InputError(f"{what} could not be written into {run} ({reason}): make room, then {way_out}") from error
 
 

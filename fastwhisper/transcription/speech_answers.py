@@ -1,22 +1,31 @@
 """`fastwhisper.ask` and `fastwhisper.transcribe_with_fastslm`: what a FastSLM says of a recording of any length."""
 
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, BatchEncoding
 
 from ..configuration.configuration_fastslm import FastSLMConfig
-from ..data.audio import AudioSource, EmptyAudioError, describe_audio, resampled_blocks
+from ..data.audio import (
+    AudioSource,
+    EmptyAudioError,
+    audio_duration,
+    audio_path,
+    describe_audio,
+    resampled_blocks,
+)
 from ..errors import InputError, check_positive
 from ..model_folders import check_model_folder, load_weights, loading
-from ..modeling.answer_budget import AudioTooLongError
+from ..modeling.answer_budget import AudioTooLongError, check_fits, context_tokens
 from ..modeling.modeling_fastslm import FastSLMForCausalLM
 from ..modeling.outputs_fastslm import FastSLMAudioOutput
 from ..modeling.processing_fastslm import FastSLMProcessor
+from ..modeling.prompt_audio import PromptAudio
 from ..modeling.waveforms import SAMPLING_RATE
 from .checkpoints import DTYPES, check_device
 from .whisper_checks import check_extractor
@@ -218,7 +227,7 @@ def question_prompt(processor: FastSLMProcessor, question: str) -> str:
 
 def transcription_prompt(processor: FastSLMProcessor, language: str | None) -> str:
     """The text that asks for the transcript of one audio, whose placeholder is in it."""
-    (prompt,) = processor.apply_transcription_request("any path", language, tokenize=False)
+    (prompt,) = processor.apply_transcription_request(np.zeros(1, np.float32), language, tokenize=False)
     return prompt
 
 
@@ -248,13 +257,13 @@ def answer(
     options.check(model)
     if prompt.count(processor.audio_token) != 1:
         raise InputError(f"{processor.audio_token} stands for the audio: a question must not have it")
+    _check_fits(pair, audio, prompt, options)
     windows = audio_windows(audio, processor.feature_extractor.n_samples, processor.step_samples)
     heard = hear(model, processor, windows, options.tokens_per_window, heard_progress)
     counts = heard.window_token_counts.tolist()  # type: ignore[union-attr]
     if not counts:
         raise EmptyAudioError(f"{_name(audio)} is empty: it has no samples")
-    text = prompt.replace(processor.audio_token, processor.audio_text(counts, options.window_times))
-    inputs = processor.tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
+    inputs = _prompt_inputs(processor, prompt, counts, options).to(model.device)
     try:
         outputs = model.generate(
             input_ids=inputs["input_ids"],
@@ -273,6 +282,47 @@ def answer(
         raise InputError(f"{_name(audio)}: {error}") from error
     said = outputs.sequences[0, inputs["input_ids"].shape[1] :]
     return Answer(processor.tokenizer.decode(said, skip_special_tokens=True).strip(), outputs.finish_reasons[0])
+
+
+def _prompt_inputs(
+    processor: FastSLMProcessor, prompt: str, counts: list[int], options: AnswerOptions
+) -> BatchEncoding:
+    text = prompt.replace(processor.audio_token, processor.audio_text(counts, options.window_times))
+    return processor.tokenizer(text, add_special_tokens=False, return_tensors="pt")
+
+
+def _check_fits(pair: FastSLM, audio: AudioSource | Samples, prompt: str, options: AnswerOptions) -> None:
+    """Check by the header, before anything is encoded, that the audio fits the context; streams come once, unread.
+
+    Raises:
+        InputError: where it does not.
+    """
+    model, processor = pair
+    context = context_tokens(model.config)
+    if options.long_form is not None or context is None or not _has_header(audio):
+        return
+    samples = math.ceil(audio_duration(_as_source(audio)) * SAMPLING_RATE)
+    if samples == 0:
+        return
+    if processor.num_windows(samples) > context:
+        hours = samples / SAMPLING_RATE / 3600
+        raise InputError(
+            f"{_name(audio)}: the audio does not fit the language model: it is {hours:.1f} hours long, more windows "
+            f"than the {context} tokens that are available. Give less audio, or long_form='stitch'"
+        )
+    counts = processor.window_token_counts(samples, options.tokens_per_window)
+    ids = _prompt_inputs(processor, prompt, counts, options)["input_ids"]
+    heard = PromptAudio(torch.empty(0), counts, [])
+    try:
+        check_fits(model.config, ids, None, [heard], options.max_new_tokens or 1)
+    except AudioTooLongError as error:
+        raise InputError(f"{_name(audio)}: {error}") from error
+
+
+def _has_header(audio: AudioSource | Samples) -> bool:
+    if isinstance(audio, np.ndarray | torch.Tensor | bytes | bytearray | memoryview | Mapping):
+        return True
+    return audio_path(audio) is not None
 
 
 def hear(
@@ -321,16 +371,20 @@ def audio_windows(audio: AudioSource | Samples, whole: int, step: int) -> Iterat
     Raises:
         InputError: for audio that cannot be read, or has samples that are NaN, infinite or no audio.
     """
-    if isinstance(audio, np.ndarray | torch.Tensor):
-        audio = {"array": audio, "sampling_rate": SAMPLING_RATE}
     waiting = np.zeros(0, np.float32)
-    for samples in resampled_blocks(audio):
+    for samples in resampled_blocks(_as_source(audio)):
         waiting = np.concatenate([waiting, samples])
         while len(waiting) > whole:
             yield waiting[:whole]
             waiting = waiting[step:]
     if len(waiting):
         yield waiting
+
+
+def _as_source(audio: AudioSource | Samples) -> AudioSource:
+    if isinstance(audio, np.ndarray | torch.Tensor):
+        return {"array": audio, "sampling_rate": SAMPLING_RATE}
+    return audio
 
 
 def _name(audio: AudioSource | Samples) -> str:

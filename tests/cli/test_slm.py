@@ -57,7 +57,7 @@ def test_init_builds_from_parts(parts, tmp_path, capsys):
     assert main(["slm", "transcribe", str(write_tone(tmp_path / "a.wav", 0.7)), "--model", str(tmp_path / "out")]) == 0
     capsys.readouterr()
     assert main(arguments) == 2
-    assert "out exists" in only_error(capsys)
+    assert "out already exists" in only_error(capsys)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_init_builds_from_parts(parts, tmp_path, capsys):
         (["--rates", "9"], "rates=[9] must lie between 1 and num_queries=4"),
         (["--window_overlap", "1.5"], "shorter than a window"),
         (["--query_clock", "noon"], "query_clock"),
-        (["--encoder", "LLM"], "must be a Whisper"),
+        (["--encoder", "LLM"], "is no Whisper"),
         (["--language_model", "NONE"], "NONE"),
     ],
 )

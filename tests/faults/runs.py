@@ -112,6 +112,7 @@ class Runs:
         self.teacher = save_checkpoint(teacher, tokenizer, folder / "teacher")
         self.speech = write_speech_folder(folder / "speech", [0.3, 0.5, 0.7, 0.9, 1.1, 1.3] * 2, SENTENCES * 2)
         self._count = 0
+        self.start(["--version"]).wait()  # imports what all others are forked with
 
     def start(self, words: list[str], file_limit: int | None = None) -> Run:
         """Start the program; with `file_limit` no file may be longer than so many bytes, as on a full disk."""
@@ -142,13 +143,13 @@ class Runs:
             ["label", *map(str, places), *["--language", "en", "--batch_size", "1", "--device", "cpu"], *more]
         )
 
-    def go_on(self, output: Path, *more: str) -> Run:
+    def go_on(self, output: Path, file_limit: int | None = None) -> Run:
         """Run `distill` again in a folder, as a user would: from its last checkpoint where there is one."""
         last = ["--resume_from_checkpoint", "last"] if checkpoints(output) else []
-        return self.distill(output, *last, *more)
+        return self.distill(output, *last, file_limit=file_limit)
 
 
-def kill_at_random(
+def send_at_random(
     run: Run, output: Path, draws: random.Random, seconds: float, number: int, within_save: bool
 ) -> str:
     """Send a signal within the first `seconds` of a run, or at random within one of its saves; says where it was."""

@@ -9,6 +9,7 @@ import torch
 
 import fastwhisper
 from fastwhisper.errors import InputError
+from fastwhisper.transcription import speech_answers
 from fastwhisper.transcription.answer_files import transcribe_files_with_fastslm
 from fastwhisper.transcription.speech_answers import Answer, audio_windows, hear
 
@@ -195,3 +196,28 @@ def test_one_bad_recording_ends_nothing(pair, tmp_path):
     assert bad == {"cut.flac", "long.flac", "missing.wav"}
     assert {path.name for path in (tmp_path / "texts").iterdir()} == {"a.txt", "z.txt"}
     assert (tmp_path / "texts" / "a.txt").read_text() == results[str(tmp_path / "a.flac")].text + "\n"
+
+
+@pytest.mark.parametrize("window_times", [False, True])
+@pytest.mark.parametrize("hours", [0.05, 3, 400])
+def test_audio_that_does_not_fit_is_refused_by_its_header(pair, tmp_path, monkeypatch, hours, window_times):
+    """Nothing behind the header is looked at: there it claims more than the file has."""
+    path = Path(write_tone(tmp_path / "a.flac", 0.5))
+    content = bytearray(path.read_bytes())
+    frames = round(hours * 3600 * SECOND)
+    content[21] = content[21] & 0xF0 | frames >> 32
+    content[22:26] = (frames & 0xFFFFFFFF).to_bytes(4, "big")
+    path.write_bytes(content)
+    monkeypatch.setattr(pair[0], "get_audio_features", lambda *arguments, **settings: pytest.fail("encoded"))
+    for audio in (path, path.read_bytes(), {"path": str(path)}):
+        with pytest.raises(InputError, match="does not fit the language model"):
+            fastwhisper.ask(audio, model=pair, window_times=window_times)
+
+
+def test_the_refusal_by_the_header_says_what_generate_says(pair, monkeypatch):
+    with pytest.raises(InputError) as early:
+        fastwhisper.ask(tone(120), model=pair, window_times=True)
+    monkeypatch.setattr(speech_answers, "_check_fits", lambda *arguments: None)
+    with pytest.raises(InputError) as late:
+        fastwhisper.ask(tone(120), model=pair, window_times=True)
+    assert str(early.value) == str(late.value)
