@@ -7,6 +7,7 @@ of other types (tracebacks), files that are left half written, and results that 
 """
 
 import argparse
+import contextlib
 import csv
 import io
 import json
@@ -67,13 +68,20 @@ class Findings:
 
     def tried(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """What a function returns; `None` where it refuses its input, or fails, which is kept."""
+        said = io.StringIO()
+        name = getattr(function, "__name__", type(function).__name__)
         try:
-            return function(*arguments, **options)
+            with contextlib.redirect_stderr(said):
+                return function(*arguments, **options)
         except InputError:
             return None
         except Exception:
-            self.tracebacks.append(f"{function.__name__}: {traceback.format_exc(limit=-3)}")
+            self.tracebacks.append(f"{name}: {traceback.format_exc(limit=-3)}")
             return None
+        finally:
+            # Callbacks of C libraries print theirs.
+            if "Traceback" in said.getvalue():
+                self.tracebacks.append(f"{name}: {said.getvalue()[-600:]}")
 
     def check(self, is_right: bool, what: str) -> None:
         if not is_right:
@@ -231,7 +239,7 @@ def check_table(table: tuple[str, bytes], place: Path, findings: Findings) -> No
         if dataset is not None:
             _check_rows(list(dataset), name, content, findings, whole=not options and "split" not in str(content))
             encoder = LabelEncoder(_teacher()[1].tokenizer)
-            check = RowCheck(window=4.0, encoder=encoder, max_target_positions=64)
+            check = RowCheck(True, window=4.0, encoder=encoder, max_target_positions=64)
             findings.tried(lambda dataset=dataset, check=check: list(usable_rows(dataset, check).dataset))
     after = sorted(path.name for path in place.iterdir())
     findings.half_files += [left for left in after if left not in before]

@@ -111,6 +111,8 @@ def read_metadata(folder: Path, audio_column: str = "audio") -> dict[str, list[A
         )
     values: dict[str, list[Any]] = {column: [row.get(column) for _, row in rows] for column in columns}
     names = values.pop(path_column)
+    # Another column of that name would take the place of the files.
+    values.pop(audio_column, None)
     paths = [_locate(folder, name) for name in names]
     if not any(path is not None and os.path.isfile(path) for path in paths):
         missing = "it names no audio file" if paths[0] is None else f"there is no audio file {names[0]} in {folder}"

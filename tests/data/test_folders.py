@@ -274,3 +274,10 @@ def test_folders_that_datasets_cannot_read(tmp_path, name):
     (folder / name).write_bytes(b"import os\n{")
     with pytest.raises(InputError, match="cannot be loaded"):
         load_speech_dataset(folder)
+
+
+def test_a_column_of_the_name_of_the_audio_takes_no_files_place(tmp_path):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "metadata.csv").write_text("file_name,audio,text\na.wav,microphone 1,hello\n")
+    (row,) = load_speech_dataset(tmp_path)
+    assert row["audio"]["path"] == str(tmp_path / "a.wav")
