@@ -128,7 +128,7 @@ def read_metadata(folder: Path, audio_column: str = "audio") -> dict[str, list[A
         )
     values: dict[str, list[Any]] = {column: [row.get(column) for _, row in rows] for column in columns}
     names = values.pop(path_column)
-    # Any other column of that name gives way.
+    # Another column of that name would take the place of the files.
     values.pop(audio_column, None)
     paths = [_locate(folder, name) for name in names]
     if not any(path is not None and ("://" in path or os.path.isfile(path)) for path in paths):
