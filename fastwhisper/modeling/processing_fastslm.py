@@ -7,7 +7,7 @@ from typing import Any
 from transformers.utils.versions import require_version
 
 # ruff: noqa: E402
-# Ahead of what earlier versions lack, so that the error is one line that says so.
+# Before importing what earlier versions lack, so that the error is one line that says so.
 require_version("transformers>=5.20")
 
 import numpy as np
@@ -48,7 +48,7 @@ class FastSLMProcessorKwargs(ProcessingKwargs, total=False):
 
     audio_kwargs: FastSLMAudioKwargs  # type: ignore[misc]
 
-    # Before transformers 5.23 the defaults are looked for here alone, from then on also here.
+    # Before transformers 5.23 the defaults are looked up only here, since then also here.
     _defaults = {  # type: ignore[misc]
         "text_kwargs": {"padding": True, "padding_side": "left", "return_tensors": "pt"},
         "audio_kwargs": {"sampling_rate": SAMPLING_RATE, "return_tensors": "pt"},
@@ -69,11 +69,11 @@ class FastSLMProcessor(ProcessorMixin):
         tokens_follow_length (`bool`, *optional*, defaults to `False`): As in [`HFQFormerConfig`].
         window_overlap (`float`, *optional*, defaults to 0.0): Seconds that neighbouring windows share.
         window_times (`bool`, *optional*, defaults to `False`):
-            Write the time at which a window starts within its audio, such as `[00:30]`, before its placeholders.
+            Write the time at which a window starts within its audio, for example `[00:30]`, before its placeholders.
         transcription_prompt (`str`, *optional*): What `apply_transcription_request` asks.
 
     Raises:
-        ValueError: for a feature extractor of another window and a tokenizer without the audio token.
+        ValueError: for a feature extractor with another window, or a tokenizer without the audio token.
     """
 
     valid_processor_kwargs = FastSLMProcessorKwargs  # type: ignore[assignment]
@@ -108,7 +108,7 @@ class FastSLMProcessor(ProcessorMixin):
         self.window_overlap = window_overlap
         self.window_times = window_times
         self.transcription_prompt = transcription_prompt
-        # AutoProcessor looks for remote code here alone: config.json does not count where this file names a class.
+        # AutoProcessor looks for remote code only here: config.json does not count if this file names a class.
         self.auto_map = {"AutoProcessor": "processing_fastslm.FastSLMProcessor"}
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
 
@@ -120,13 +120,13 @@ class FastSLMProcessor(ProcessorMixin):
         config: PreTrainedConfig | None = None,
         **settings: Any,
     ) -> "FastSLMProcessor":
-        r"""Build for any language model's tokenizer; its chat format is kept, and ChatML is used where it has none.
+        r"""Build for any language model's tokenizer; its chat format is kept, and ChatML is used if it has none.
 
         Args:
             feature_extractor (`WhisperFeatureExtractor`): Of the speech encoder.
             tokenizer (`PreTrainedTokenizerBase`): Gets the tokens of `add_speech_tokens` that it lacks.
             config (`FastSLMConfig`, *optional*): Of the model; the published one by default.
-            settings: Further arguments of the class.
+            settings: Other arguments of the class.
         """
         add_speech_tokens(tokenizer)
         if config is not None:
@@ -155,7 +155,7 @@ class FastSLMProcessor(ProcessorMixin):
             text (`str` or `list[str]`): Each `audio_token` in it stands for the next audio of the batch.
             audio (array or list of arrays, *optional*): Mono or stereo, 16 kHz, floats or signed integers.
             output_labels (`bool`, *optional*, defaults to `False`):
-                Add `labels`: the ids, -100 at speech and padding. `apply_chat_template` also leaves out the prompt.
+                Add `labels`: the ids, -100 for speech and padding. `apply_chat_template` also masks the prompt.
             kwargs: `tokens_per_window`, `window_times`, and the usual arguments of a processor.
 
         Returns:
@@ -164,7 +164,7 @@ class FastSLMProcessor(ProcessorMixin):
 
         Raises:
             ValueError: if audios and placeholders differ in number (with both), or for audio that is empty, not
-                finite, not at 16 kHz, or no sound at all.
+                finite, not at 16 kHz, or not audio at all.
         """
         self._check_counts(text, audio)
         # transformers' own signature begins with images.
@@ -204,7 +204,7 @@ class FastSLMProcessor(ProcessorMixin):
             end = int(inputs["attention_mask"][row].nonzero()[-1]) + 1
             start = end - len(whole)
             if inputs["input_ids"][row, start:end].tolist() != whole:
-                raise ValueError("the chat template's answer does not begin at a token of its own: no labels for it")
+                raise ValueError("the chat template's answer does not start at a token boundary: cannot make labels")
             learned = start + len(self.tokenizer(answer.rstrip(), add_special_tokens=False).input_ids)
             labels[row, start:learned] = inputs["input_ids"][row, start:learned]
         inputs["labels"] = labels
@@ -222,19 +222,19 @@ class FastSLMProcessor(ProcessorMixin):
         r"""Inputs of `generate` for the transcripts of audios.
 
         The prompt is the published one, `<|ASR|>`, the audio, a line break and `transcription_prompt`. How the
-        published model names a language is not known: here its token, such as `<|EN|>`, follows the task's where
+        published model names a language is not known: here its token, for example `<|EN|>`, follows the task's if
         there is one, and an unknown language is named in words.
 
         Args:
             audio (`str`, array, or a list of them): Paths, addresses or samples, one prompt for each.
             language (`str` or `list[str]`, *optional*): A code such as `"en"`, or a name; for all or each.
-            prompt (`str` or `list[str]`, *optional*): In place of `transcription_prompt`; for all or each.
-            tokenize (`bool`, *optional*, defaults to `True`): Give token ids and features; texts otherwise.
-            window_times (`bool`, *optional*): In place of the processor's own setting; texts have no times yet.
-            kwargs: Further arguments of `apply_chat_template`.
+            prompt (`str` or `list[str]`, *optional*): Instead of `transcription_prompt`; for all or each.
+            tokenize (`bool`, *optional*, defaults to `True`): Return token ids and features; otherwise texts.
+            window_times (`bool`, *optional*): Instead of the processor's own setting; texts have no times yet.
+            kwargs: Other arguments of `apply_chat_template`.
 
         Raises:
-            ValueError: for no audio, and lists of other lengths than the audio's.
+            ValueError: without audio, or for lists whose length differs from the audio's.
         """
         audios = list(make_list_of_audio_chat_template(audio))
         if not audios:
@@ -270,11 +270,11 @@ class FastSLMProcessor(ProcessorMixin):
         return sum(self.window_token_counts(num_samples, tokens_per_window))
 
     def audio_text(self, window_token_counts: Sequence[int], window_times: bool | None = None) -> str:
-        """What takes the place of an audio in a text: placeholders, each window's after its start where wanted.
+        """What replaces an audio in a text: placeholders, each window's after its start time if wanted.
 
         Args:
             window_token_counts (`list[int]`): Speech tokens of each window.
-            window_times (`bool`, *optional*): In place of the processor's own setting.
+            window_times (`bool`, *optional*): Instead of the processor's own setting.
         """
         if not (self.window_times if window_times is None else window_times):
             return self.audio_token * sum(window_token_counts)
@@ -329,7 +329,7 @@ class FastSLMProcessor(ProcessorMixin):
 
     @property
     def step_samples(self) -> int:
-        """Samples from one window's beginning to the next."""
+        """Samples from the start of one window to the next."""
         overlap = round(self.window_overlap * self.feature_extractor.sampling_rate)
         return self.feature_extractor.n_samples - overlap
 
@@ -340,17 +340,17 @@ class FastSLMProcessor(ProcessorMixin):
         return tokens_in_window(frames, positions, self.num_queries, rate, self.tokens_follow_length)
 
     def _answer_of(self, turns: list[dict], chat_template: str | None) -> str:
-        """What the chat template writes behind the generation prompt for the last turn."""
+        """What the chat template writes after the generation prompt for the last turn."""
         if turns[-1]["role"] != "assistant":
-            raise ValueError(f"labels need a last turn of an assistant, this one's role is {turns[-1]['role']!r}")
+            raise ValueError(f"labels need the last turn to be the assistant's, but its role is {turns[-1]['role']!r}")
         whole = super().apply_chat_template(turns, chat_template)
         prompt = super().apply_chat_template(turns[:-1], chat_template, add_generation_prompt=True)
         if not whole.startswith(prompt):
-            raise ValueError("the chat template writes past turns differently: no labels for it")
+            raise ValueError("the chat template writes past turns differently: cannot make labels")
         return whole.removeprefix(prompt)
 
     def _language_wording(self, language: str | None, prompt: str) -> tuple[str, str]:
-        """The language's token, and the prompt, which names the language where it has no token."""
+        """The language's token, and the prompt, which names the language if it has no token."""
         if language is None:
             return "", prompt
         token = f"<|{language.upper()}|>"
@@ -367,7 +367,7 @@ def _for_each(value: Any, count: int, name: str) -> list:
     if value is None or isinstance(value, str):
         return [value] * count
     if len(value) != count:
-        raise ValueError(f"there are {count} audios, but {len(value)} values of {name}")
+        raise ValueError(f"there are {count} audios but {len(value)} values of {name}")
     return list(value)
 
 

@@ -236,7 +236,7 @@ def _check_layers(student: str | None, decoder_layers: int | None, encoder_layer
     for name, layers in (("decoder_layers", decoder_layers), ("encoder_layers", encoder_layers)):
         if student is not None and layers is not None:
             raise InputError(
-                f"--{name} is only for a newly built student; {student} already has its layers: leave one of the two out"
+                f"--{name} is only for a newly built student; {student} already has its layers: leave one out"
             )
 
 
