@@ -1,6 +1,7 @@
 """fastwhisper: smaller Whisper students by adaptive self-knowledge distillation, and speech for causal LLMs."""
 
 import importlib
+import os
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ _PUBLIC = {
     "transcribe": "transcription.transcribe",
     "transcribe_files": "transcription.transcribe_files",
     "load_checkpoint": "transcription.checkpoints",
+    "ask": "transcription.speech_answers",
+    "transcribe_with_fastslm": "transcription.speech_answers",
+    "load_fastslm": "transcription.speech_answers",
     "distill": "trainers.distill",
     "evaluate": "evaluation.evaluate",
     "label": "labelling.label",
@@ -52,6 +56,9 @@ if TYPE_CHECKING:
     from .trainers.askd_trainer import ASKDTrainer as ASKDTrainer
     from .trainers.distill import distill as distill
     from .transcription.checkpoints import load_checkpoint as load_checkpoint
+    from .transcription.speech_answers import ask as ask
+    from .transcription.speech_answers import load_fastslm as load_fastslm
+    from .transcription.speech_answers import transcribe_with_fastslm as transcribe_with_fastslm
     from .transcription.transcribe import transcribe as transcribe
     from .transcription.transcribe_files import transcribe_files as transcribe_files
 
@@ -66,14 +73,19 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+def _write_code(folder: str | os.PathLike) -> None:
+    from .hub_cards.remote_code import write_remote_code
+
+    write_remote_code(folder)
+
+
 def _prepare(transformers: ModuleType) -> None:
     from .configuration.saved_folder import set_code_writer
-    from .hub_cards.remote_code import write_remote_code
     from .registration import register_auto_classes
 
     register_auto_classes()
     # Handed in from here: only this file may import from every room.
-    set_code_writer(write_remote_code)
+    set_code_writer(_write_code)
 
 
 # Called when transformers is imported, or now if it already is: see registration.py.

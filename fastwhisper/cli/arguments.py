@@ -119,17 +119,6 @@ class Verb:
         return " ".join([*words, *(f"--{field.name} {_placeholder(field)}" for field in required), "[OPTIONS]"])
 
 
-def run_parsed(
-    program: str,
-    description: str,
-    argv: Sequence[str],
-    argument_class: type,
-    verb: Callable[..., Any],
-    positional: tuple[str, str] | None = None,
-) -> None:
-    Verb(program, description, "", [argument_class], positional).run(argv, verb)
-
-
 def given(arguments: Any) -> dict[str, Any]:
     """The fields of a group that have a value, as keyword arguments."""
     values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}

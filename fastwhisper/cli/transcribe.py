@@ -42,9 +42,6 @@ class OutputArguments:
     )
 
 
-# As for any program whose output is cut off by head.
-CLOSED_PIPE = 141
-
 VERB = Verb(
     "fastwhisper transcribe",
     "Transcribe audio files, folders of them, or standard input (-).\n\n"
@@ -71,6 +68,7 @@ def run(
     from ..errors import InputError
     from ..progress import quiet_transformers
     from ..transcription.transcribe_files import transcribe_files
+    from .console import show_error
 
     formats = _formats(output.format)
     several = len(files) > 1 or (len(files) == 1 and Path(files[0]).is_dir())
@@ -94,11 +92,11 @@ def run(
     for name, result in results:
         if isinstance(result, InputError):
             failed += 1
-            print(f"fastwhisper transcribe: error: {' '.join(str(result).split())}", file=sys.stderr)
+            show_error("transcribe", result)
             continue
         done += 1
-        if output.output is None and not _print_transcript(name, result, formats[0], labelled=several):
-            return CLOSED_PIPE
+        if output.output is None:
+            _show_transcript(name, files, result, formats[0], labelled=several)
     return 0 if not failed else 1 if done else 2
 
 
@@ -125,24 +123,14 @@ def _check_printable(formats: list[str], several: bool) -> None:
         raise InputError(f"several files in {formats[0]} need --output FOLDER")
 
 
-def _print_transcript(name: str, transcript: "Transcript", kind: str, labelled: bool) -> bool:
-    """Print at once, with ? for what the console cannot show. Returns whether anyone is still reading."""
-    import os
-    import sys
-
+def _show_transcript(name: str, files: Sequence[str], transcript: "Transcript", kind: str, labelled: bool) -> None:
+    from ..transcription.recordings import public_name
     from ..transcription.subtitles import WRITERS
+    from .console import show
 
     # JSON itself says which file it belongs to.
     label = f"{name}: " if labelled and kind == "txt" else ""
-    encoding = sys.stdout.encoding or "utf-8"
-    text = (label + WRITERS[kind](name, transcript)).encode(encoding, errors="replace").decode(encoding)
-    try:
-        print(text, end="", flush=True)
-    except BrokenPipeError:
-        # Otherwise Python would flush the rest at exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
+    show(label + WRITERS[kind](public_name(name, files), transcript))
 
 
 def main(argv: Sequence[str]) -> int | None:

@@ -48,7 +48,7 @@ class HFQFormerConfig(PreTrainedConfig):
             Time that a query's sinusoid stands for: `"index"` puts query i at frame i, `"aligned"` at frame
             i * frames / queries, so that the queries spread over the window from the start.
         mask_padding (`bool`, *optional*, defaults to `False`):
-            Exclude frames after the end of the audio from every attention and convolution.
+            Leave frames after the end of the audio out of every attention and convolution.
         tokens_follow_length (`bool`, *optional*, defaults to `False`):
             Keep only the queries whose time is within the audio: tokens in proportion to its true length.
         rates (`list[int]`, *optional*):
@@ -140,7 +140,7 @@ class FastSLMConfig(PreTrainedConfig):
         encoder_window_batch (`int`, *optional*, defaults to 8):
             Windows encoded at once: bounds the encoder's memory for recordings of any length.
         encoder_true_length (`bool`, *optional*, defaults to `False`):
-            Feed the encoder audio without padding, rounded up to a whole second. For encoders trained that way.
+            Feed the encoder audio without padding, rounded up to a whole second. For encoders that were trained so.
         freeze_audio_tower (`bool`, *optional*, defaults to `True`):
             Do not train the encoder.
         window_overlap (`float`, *optional*, defaults to 0.0):
@@ -156,8 +156,8 @@ class FastSLMConfig(PreTrainedConfig):
         initializer_range (`float`, *optional*, defaults to 0.02):
             Standard deviation of a new projector.
         speech_encoder (`str`, *optional*):
-            Name of the checkpoint that the encoder was taken from; the last path component for a local folder. A
-            record, like `language_model`: it does not affect computation.
+            Name of the checkpoint that the encoder was taken from; the last path component for a local folder. Kept
+            for the record, like `language_model`: it changes no computation.
         language_model (`str`, *optional*):
             Name of the checkpoint that the language model was taken from.
 

@@ -11,11 +11,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, WhisperConfig, WhisperFeatureExtractor
+from transformers import PreTrainedModel, WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, MEL_FRAMES_PER_SECOND, HFQFormerConfig
 from ..errors import InputError
+from ..model_folders import check_model_folder, load_language_model, loading
 from ..modeling.modeling_fastslm import FastSLMForCausalLM
 from ..modeling.modeling_hfq_former import HFQFormer
 from ..modeling.processing_fastslm import FastSLMProcessor
@@ -157,11 +158,7 @@ def convert_checkpoint(
     heads = attention_heads or speech_encoder.config.encoder_attention_heads
     configuration = adapter_config(adapter, positions, heads)
     plain, matrices = split_lora(parts["language_model"])
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(language_model)
-        base = AutoModelForCausalLM.from_pretrained(language_model)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{language_model} is not a language model with its tokenizer: {error}") from error
+    base, tokenizer = load_language_model(language_model)
     _load_language_model(base, plain, matrices if lora == "merge" else {}, lora_alpha)
 
     add_speech_tokens(tokenizer)
@@ -263,11 +260,10 @@ def _speech_encoder(
         _load(encoder, converted, "the published encoder")
         return encoder
     if name is None:
-        raise InputError("the checkpoint has no encoder: name its Whisper with --encoder")
-    try:
+        raise InputError("the checkpoint has no encoder: --encoder names its Whisper")
+    check_model_folder(name)
+    with loading(name, "the encoder"):
         return load_speech_encoder(name)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name} cannot be loaded as a Whisper: {error}") from error
 
 
 def _load_language_model(

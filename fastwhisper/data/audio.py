@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+import psutil
 import soundfile
 import soxr
 
 from ..errors import InputError
-from ..modeling.waveforms import SAMPLING_RATE, mono_samples
+from ..modeling.waveforms import SAMPLING_RATE, check_loudness, mono_samples
 
 AUDIO_SUFFIXES = frozenset(
     (".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf")
@@ -70,20 +71,43 @@ def load_audio(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> np.nd
         InputError: for audio that cannot be read or has samples that are NaN, infinite or not audio; the message names
             the file.
     """
-    blocks = list(decoded_blocks(source))
-    if not blocks:
-        raise EmptyAudioError(f"{describe_audio(source)} is empty: it has no samples")
-    source_rate = blocks[0][1]
-    samples = np.concatenate([block for block, _ in blocks])
-    if source_rate == sampling_rate:
-        return samples
-    resampled = soxr.resample(samples, source_rate, sampling_rate)
-    if resampled.size == 0:
-        raise EmptyAudioError(
-            f"{describe_audio(source)} is empty: none of its {samples.size} samples at {source_rate} Hz is left at "
-            f"{sampling_rate} Hz"
-        )
-    return resampled
+    held, read = bytearray(), False
+    for samples in resampled_blocks(source, sampling_rate):
+        read = True
+        try:
+            held += samples.data
+            # What is made of the samples takes as much again.
+            fits = len(held) < psutil.virtual_memory().available
+        except MemoryError:
+            fits = False
+        if not fits:
+            seconds = len(held) / samples.itemsize / sampling_rate
+            del held
+            raise InputError(
+                f"{describe_audio(source)} is too long for the memory of this machine: {seconds / 3600:.2f} hours of "
+                "it are read, and there is more; cut it into parts"
+            )
+    if not held:
+        none_left = f": nothing is left of it at {sampling_rate} Hz" if read else ": it has no samples"
+        raise EmptyAudioError(f"{describe_audio(source)} is empty{none_left}")
+    return np.frombuffer(held, np.float32)
+
+
+def resampled_blocks(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> Iterator[np.ndarray]:
+    """As `decoded_blocks`, resampled to one rate; the last block may have no samples.
+
+    Raises:
+        InputError: as `decoded_blocks`.
+    """
+    resampler = None
+    for samples, rate in decoded_blocks(source):
+        if rate == sampling_rate:
+            yield samples
+            continue
+        resampler = resampler or soxr.ResampleStream(rate, sampling_rate, 1, dtype="float32")
+        yield resampler.resample_chunk(samples)
+    if resampler is not None:
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def decoded_blocks(source: AudioSource) -> Iterator[tuple[np.ndarray, int]]:
@@ -106,8 +130,8 @@ def decoded_blocks(source: AudioSource) -> Iterator[tuple[np.ndarray, int]]:
             size = max(1, _BLOCK_SAMPLES // file.channels)
             while len(block := file.read(size, dtype="float32", always_2d=True)):
                 frames += len(block)
-                yield _checked(block.mean(axis=1, dtype=np.float32), name), sampling_rate
-            # For other formats libsndfile trusts the length of the file, or only estimates it.
+                yield _averaged(block, name), sampling_rate
+            # Of the other formats libsndfile believes the length of the file, or only estimates.
             if file.format == "FLAC" and frames < file.frames < _UNKNOWN_LENGTH:
                 raise InputError(
                     f"{name} is cut off: its header promises {file.frames / sampling_rate:.2f} s, but it ends after "
@@ -147,7 +171,7 @@ def check_audio(source: AudioSource) -> float:
     """
     duration = audio_duration(source)
     if duration and (_holds_samples(source) or _header(source).subtype in _FLOAT_SUBTYPES):
-        load_audio(source)
+        decoded_duration(source)
     return duration
 
 
@@ -197,6 +221,15 @@ def _held_samples(source: Any) -> tuple[np.ndarray, int]:
     if source.get("sampling_rate") is None:
         raise InputError(f"{name} has an array but no sampling_rate")
     return _checked(source["array"], name), _checked_rate(source["sampling_rate"], name)
+
+
+def _averaged(block: np.ndarray, name: str) -> np.ndarray:
+    """The mean of the channels `(frames, channels)`; loud ones could cancel each other out, so it is late to look."""
+    try:
+        check_loudness(block, name)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return block.mean(axis=1, dtype=np.float32)
 
 
 def _checked(samples: Any, name: str) -> np.ndarray:

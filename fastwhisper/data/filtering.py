@@ -5,15 +5,13 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import datasets
-import pyarrow as pa
-import pyarrow.compute as pc
 import soundfile
 from datasets import Dataset, Features, IterableDataset, Value
 from filelock import FileLock
@@ -21,6 +19,7 @@ from transformers import WhisperProcessor
 
 from .. import __version__
 from ..errors import InputError
+from .audio_paths import audio_paths
 from .folders import NAMED
 from .label_encoding import TIMESTAMPED_COLUMNS
 from .row_checks import Drop, RowCheck
@@ -230,7 +229,7 @@ def _cache_file(dataset: Dataset, check: RowCheck) -> Path | None:
     digest = hashlib.blake2b(digest_size=16)
     for part in (__version__, soundfile.__libsndfile_version__, dataset._fingerprint, check.fingerprint()):
         digest.update(f"{part}\n".encode())
-    for path in _audio_paths(dataset):
+    for path in audio_paths(dataset):
         if "://" in path:
             return None  # there is no telling whether it changes
         digest.update(f"{path}\n{_state(path)}\n".encode(errors="surrogateescape"))
@@ -240,25 +239,6 @@ def _cache_file(dataset: Dataset, check: RowCheck) -> Path | None:
     except OSError:
         return None
     return folder / f"{digest.hexdigest()}.arrow" if os.access(folder, os.W_OK) else None
-
-
-def _audio_paths(dataset: Dataset) -> Iterable[str]:
-    """Paths of the files that rows hold instead of the audio itself."""
-    if "audio" not in dataset.column_names:
-        return
-    column = dataset.data.column("audio")
-    if pa.types.is_struct(column.type):
-        fields = [field.name for field in column.type]
-        if "path" not in fields:
-            return
-        paths = pc.struct_field(column, "path")
-        if "bytes" in fields:
-            paths = pc.if_else(pc.is_null(pc.struct_field(column, "bytes")), paths, None)
-    elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        paths = column
-    else:
-        return
-    yield from (path for chunk in paths.chunks for path in chunk.to_pylist() if path is not None)
 
 
 def _state(path: str) -> str:

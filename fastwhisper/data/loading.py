@@ -6,12 +6,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
+from zipfile import BadZipFile
 
 import datasets
 import pyarrow as pa
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+from datasets.exceptions import DatasetsError
 
 from ..errors import InputError, check_positive
+from .audio_paths import check_paths, readable_places
 from .folders import (
     find_metadata,
     find_splits,
@@ -20,6 +23,7 @@ from .folders import (
     read_metadata,
     some_of,
     split_by_folder,
+    table_folder,
 )
 
 logger = logging.getLogger(__name__)
@@ -27,6 +31,10 @@ logger = logging.getLogger(__name__)
 SpeechDataset: TypeAlias = Dataset | IterableDataset
 DatasetSource: TypeAlias = str | os.PathLike | SpeechDataset | DatasetDict | IterableDatasetDict
 
+# What `datasets` raises for files that are broken, and for scripts, which it does not run (RuntimeError).
+_UNLOADABLE = (ValueError, OSError, RuntimeError, LookupError, TypeError, BadZipFile, DatasetsError)
+# Deeper columns are kept as JSON: Arrow and datasets walk through types by recursion.
+_DEEPEST = 20
 TEXT_TYPES = ("string", "large_string", "null")
 
 
@@ -48,7 +56,8 @@ def load_speech_dataset(
             A dataset on the Hub; a folder with metadata.csv, .tsv or .jsonl whose column `file`, `file_name`, `path`
             or `audio` names the audio files, relative to the folder or to its sub-folder `wav`, `flac` or `audio`; a
             folder with only audio files (with `require_text=False`); a folder written by `save_to_disk`, or any other
-            that `datasets.load_dataset` reads; or a dataset object.
+            that `datasets.load_dataset` reads; or a dataset object. Metadata in your own folder may name files
+            anywhere (`../`, absolute paths, links); metadata from the Hub may only name files of its own dataset.
         name (`str`, *optional*):
             Configuration of a dataset on the Hub.
         split (`str`, *optional*):
@@ -82,6 +91,9 @@ def load_speech_dataset(
     if not isinstance(dataset, Dataset | IterableDataset):
         raise InputError(f"a {type(dataset).__name__} is not a dataset")
     dataset = _rename_columns(dataset, label, audio_column, text_column, require_text)
+    if isinstance(source, str | os.PathLike):
+        places = readable_places(os.fspath(source), is_folder=Path(source).expanduser().exists())
+        dataset = dataset if places is None else check_paths(dataset, places, label)
     if limit is not None:
         dataset = dataset.take(limit)
     if streaming and isinstance(dataset, Dataset):
@@ -125,7 +137,8 @@ def _open_source(
         return _load_by_name(os.fspath(source), name, split, streaming)
     audio_column = audio_and_text[0]
     if is_saved_dataset(path):
-        return datasets.load_from_disk(path)
+        return _load_saved(path)
+    path = table_folder(path)
     if find_metadata(path):
         dataset = _from_columns(read_metadata(path, audio_column), *audio_and_text)
         return _split_by_column(dataset, path) if "split" in dataset.column_names else DatasetDict(train=dataset)
@@ -155,8 +168,18 @@ def _load_by_name(source: str, name: str | None, split: str | None, streaming: b
         return datasets.load_dataset(source, name, split=split, streaming=streaming)
     except InputError:
         raise
-    except (ValueError, OSError) as error:
-        raise InputError(f"the dataset {source} cannot be loaded: {' '.join(str(error).split())}") from error
+    except _UNLOADABLE as error:
+        # What generation fails by is in the cause.
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise InputError(f"the dataset {source} cannot be loaded: {reason}") from error
+
+
+def _load_saved(path: Path) -> Dataset | DatasetDict:
+    try:
+        return datasets.load_from_disk(path)
+    except _UNLOADABLE as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} was written by save_to_disk, and cannot be loaded: {reason}") from error
 
 
 def _with_unicode_names(files: list[Path], folder: Path) -> list[Path]:
@@ -177,16 +200,21 @@ def _from_columns(columns: dict[str, list], audio_column: str, text_column: str)
 
 
 def _of_one_type(values: list, is_text: bool) -> list:
-    """Values that a column can hold. If they are of several types or too large, non-strings become JSON, or `None`
-    in a column of text: such a row has no text."""
+    """Values that a column can hold. If they are of several types, too large or too deep, non-strings become JSON, or
+    `None` in a column of text: such a row has no text."""
     try:
-        pa.array(values)
-    except (pa.ArrowException, OverflowError):
-        return [
-            value if isinstance(value, str) else None if value is None or is_text else json.dumps(value)
-            for value in values
-        ]
-    return values
+        if _depth(pa.array(values).type) <= _DEEPEST:
+            return values
+    except (pa.ArrowException, OverflowError, RecursionError):
+        pass
+    return [
+        value if isinstance(value, str) else None if value is None or is_text else json.dumps(value)
+        for value in values
+    ]
+
+
+def _depth(type_: pa.DataType) -> int:
+    return 1 + max((_depth(type_.field(index).type) for index in range(type_.num_fields)), default=0)
 
 
 def _split_by_column(dataset: Dataset, path: Path) -> DatasetDict:

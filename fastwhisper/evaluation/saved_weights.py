@@ -1,16 +1,9 @@
-"""The files with a saved model's weights, and a checksum that identifies them."""
+"""A checksum that identifies a saved model's weights."""
 
 import hashlib
-import re
 from pathlib import Path
 
-_MODEL_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors of a model, in one file or several, or of an adapter; not those of a self-teacher."""
-    models = sorted(path for path in folder.glob("*.safetensors") if _MODEL_WEIGHTS.fullmatch(path.name))
-    return models or sorted(folder.glob("adapter_model.safetensors"))
+from ..model_folders import weight_files
 
 
 def weights_sha256(folder: Path) -> str | None:

@@ -61,7 +61,7 @@ class ModelCardCallback(TrainerCallback):
             "versions": {name: version for name in VERSIONS if (version := _version(name))},
         }
         self.log_history: list[dict[str, Any]] = []
-        self._pushed_step: int | None = None
+        self._completed_step: int | None = None
 
     def write(self, folder: str | os.PathLike) -> Path | None:
         """Write the record and the curves of the run into a folder, and the card if the folder holds a model.
@@ -80,26 +80,34 @@ class ModelCardCallback(TrainerCallback):
         return write_card(folder) if (folder / "config.json").is_file() else None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self._pushed_step = None
+        self._completed_step = None
         self._note(args, state)
+
+    def complete_checkpoint(
+        self, args: TrainingArguments, state: TrainerState, folder: Path, processing_class=None
+    ) -> None:
+        """Make a checkpoint a folder ready for the Hub while it is not in its place yet: there it is then whole."""
+        self._note(args, state)
+        self._completed_step = state.global_step
+        if state.is_world_process_zero:
+            self._complete(folder, processing_class)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, processing_class=None, **kwargs
     ) -> None:
-        self._note(args, state)
         # A Trainer pushes a checkpoint before it reports that it was saved: then all is done.
-        if state.is_world_process_zero and state.global_step != self._pushed_step:
-            self._complete(_output(args) / f"checkpoint-{state.global_step}", processing_class)
+        if state.global_step != self._completed_step:
+            folder = _output(args) / f"checkpoint-{state.global_step}"
+            self.complete_checkpoint(args, state, folder, processing_class)
 
     def on_push_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, processing_class=None, **kwargs
     ) -> None:
         """Complete what is about to be pushed: a checkpoint or the output folder."""
         self._note(args, state)
-        self._pushed_step = state.global_step
+        self.on_save(args, state, control, processing_class)
         if state.is_world_process_zero:
-            for folder in (_output(args), _output(args) / f"checkpoint-{state.global_step}"):
-                self._complete(folder, processing_class)
+            self._complete(_output(args), processing_class)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         self._note(args, state)

@@ -9,9 +9,14 @@ from typing import Any
 
 import yaml
 from huggingface_hub import EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
+from transformers import PreTrainedConfig, WhisperConfig
 
+from ..configuration.configuration_fastslm import FastSLMConfig
+from ..configuration.configuration_fastwhisper import FastWhisperConfig
 from ..errors import InputError
 from ..files import write_whole
+from ..model_folders import check_model_folder, loading
+from ..transcription.whisper_checks import check_config
 from .card_metadata import eval_entries
 from .card_tables import count
 from .fastslm_card import fastslm_metadata, fastslm_values
@@ -45,16 +50,18 @@ class CardFamily:
         template (`str`): File in the folder of templates.
         values (`Callable`): From folder, name, `config.json`, run and evaluation to the template's variables.
         metadata (`Callable`): From name, `config.json`, run and evaluation to the metadata.
+        config_class (`type`): Of `config.json`.
     """
 
     template: str
     values: Callable[[Path, str, dict[str, Any], dict, dict], dict[str, Any]]
     metadata: Callable[[str, dict[str, Any], dict, dict], ModelCardData]
+    config_class: type[PreTrainedConfig]
 
 
 FAMILIES = {
-    "whisper": CardFamily("fastwhisper.md", fastwhisper_values, fastwhisper_metadata),
-    "fastslm": CardFamily("fastslm.md", fastslm_values, fastslm_metadata),
+    "whisper": CardFamily("fastwhisper.md", fastwhisper_values, fastwhisper_metadata, FastWhisperConfig),
+    "fastslm": CardFamily("fastslm.md", fastslm_values, fastslm_metadata, FastSLMConfig),
 }
 
 
@@ -84,6 +91,12 @@ def write_card(folder: str | os.PathLike, name: str | None = None, overwrite: bo
         raise InputError(
             f"{folder} holds a model of type {config.get('model_type')!r}; there are cards for {', '.join(FAMILIES)}"
         )
+    check_model_folder(folder)
+    with loading(folder, "config.json"):
+        checked = family.config_class.from_pretrained(folder)
+    if isinstance(checked, WhisperConfig):
+        check_config(checked, str(folder))
+    config = {**checked.to_dict(), **config}
     for file, record in ((RUN_FILE, run), (EVALUATION_FILE, evaluation)):
         if record:
             # These files are published with the card: they must not contain local paths.

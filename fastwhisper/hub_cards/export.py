@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..files import write_whole
+from ..model_folders import check_model_folder, loading
 from .remote_code import write_remote_code
 
 if TYPE_CHECKING:
@@ -92,13 +93,22 @@ def _check_saved(folder: Path) -> None:
 
 
 def _own_processor(folder: Path) -> "ProcessorMixin":
-    from transformers import AutoProcessor
+    from transformers import AutoConfig, AutoProcessor, WhisperConfig, WhisperProcessor
+
+    from ..transcription.whisper_checks import check_config, check_extractor, check_tokenizer
 
     # Without a tokenizer's files, AutoProcessor makes up an empty one.
     for files in (("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "vocab.json")):
         if not any((folder / name).is_file() for name in files):
             raise InputError(f"{folder} has no {files[0]}: save the processor that the model was trained with into it")
-    try:
-        return AutoProcessor.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise InputError(f"the processor in {folder} cannot be loaded: {error}") from error
+    check_model_folder(folder)
+    with loading(folder, "config.json"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with loading(folder, "the processor"):
+        if not isinstance(config, WhisperConfig):
+            return AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+        processor = WhisperProcessor.from_pretrained(folder, trust_remote_code=False)
+    check_config(config, str(folder))
+    check_extractor(processor.feature_extractor, config, str(folder))
+    check_tokenizer(processor.tokenizer, config, str(folder))
+    return processor

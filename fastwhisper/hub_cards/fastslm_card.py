@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCardData
 
-from ..evaluation.saved_weights import weight_files
+from ..model_folders import weight_files
 from .card_metadata import all_tags, shared_metadata
 from .card_tables import count, error_limit, hub_link, quantity, recorded, value_words
 from .folder_records import hub_name

@@ -5,16 +5,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoFeatureExtractor, AutoTokenizer
 
 from ..errors import InputError, check_positive
 from ..files import new_folder
+from ..model_folders import load_language_model
 from ..modeling.modeling_fastslm import FastSLMForCausalLM
 from ..modeling.processing_fastslm import FastSLMProcessor
 from ..modeling.speech_tokens import add_speech_tokens
-from ..modeling.speech_windows import load_speech_encoder
+from ..transcription.checkpoints import load_encoder
 from .card import write_card
 from .export import export_folder
+
+QUERY_CLOCKS = ("index", "aligned")
 
 
 def write_new_fastslm(
@@ -52,16 +54,17 @@ def write_new_fastslm(
         InputError: if the folder exists, or for parts and settings that do not fit each other.
     """
     check_positive(num_queries=num_queries)
+    if query_clock not in QUERY_CLOCKS:
+        raise InputError(f"there is no query_clock {query_clock!r}; it is {' or '.join(QUERY_CLOCKS)}")
     with new_folder(Path(folder)) as place:
+        speech_encoder, extractor = load_encoder(encoder)
+        base, tokenizer = load_language_model(language_model)
         try:
-            speech_encoder = load_speech_encoder(encoder)
-            extractor = AutoFeatureExtractor.from_pretrained(encoder)
-            tokenizer = AutoTokenizer.from_pretrained(language_model)
             add_speech_tokens(tokenizer)
             torch.manual_seed(seed)
             model = FastSLMForCausalLM.from_parts(
                 speech_encoder,
-                language_model,
+                base,
                 {
                     "hidden_size": speech_encoder.config.d_model,
                     "num_attention_heads": speech_encoder.config.encoder_attention_heads,
@@ -78,7 +81,7 @@ def write_new_fastslm(
                 encoder_true_length=encoder_true_length,
             )
             processor = FastSLMProcessor.from_parts(extractor, tokenizer, model.config, window_times=window_times)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise InputError(str(error)) from error
         _write(model, processor, place)
     return model

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..evaluation.saved_weights import weight_files
+from ..model_folders import weight_files
 from .card import START, write_card
 from .export import complete_hub_folder
 from .folder_records import HUB_NAME, read_config
@@ -29,6 +29,7 @@ SECRETS = {
     "an AWS key": rb"\bAKIA[0-9A-Z]{16}\b",
 }
 LOCAL_PATHS = rb"/home/[\w.-]+/|/Users/[\w.-]+/|/root/[\w.-]+|/tmp/[\w.-]+|/var/folders/|[A-Za-z]:\\{1,2}Users\\{1,2}[\w.-]+|file:///\w"
+AGAIN = "the folder is as it was, and what has arrived is not sent twice: push again"
 
 
 class PushError(InputError):
@@ -114,8 +115,12 @@ def hub_errors(repo_id: str) -> Iterator[None]:
 
     try:
         yield
-    except HfHubHTTPError as error:
-        raise PushError(_refusal(error.response.status_code, repo_id)) from error
+    except (HfHubHTTPError, RuntimeError) as error:
+        # Whatever breaks off the upload of weights comes as a RuntimeError of huggingface_hub, or of hf_xet.
+        refused = error if isinstance(error, HfHubHTTPError) else error.__cause__
+        if isinstance(refused, HfHubHTTPError):
+            raise PushError(_refusal(refused.response.status_code, repo_id)) from error
+        raise PushError(f"the upload to {repo_id} broke off: {_first_line(refused or error)}; {AGAIN}") from error
     except LocalTokenNotFoundError as error:
         raise PushError(_refusal(401, repo_id)) from error
     except HFValidationError as error:
@@ -123,10 +128,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
     except ValueError as error:  # metadata in README.md that the Hub refuses, or an answer that is not JSON
         raise PushError(f"the Hub did not accept {repo_id}: {error}") from error
     except (HTTPError, ConnectionError) as error:
-        raise PushError(
-            f"the connection to {constants.ENDPOINT} failed ({error or type(error).__name__}); the folder is "
-            "unchanged: try again, and what has arrived is not sent again"
-        ) from error
+        raise PushError(f"the connection to {constants.ENDPOINT} failed: {_first_line(error)}; {AGAIN}") from error
 
 
 def stage(folder: Path, place: Path, repo_id: str, link: Callable[[Path, Path], object] = os.symlink) -> Path:
@@ -204,6 +206,11 @@ def check_private(path: Path, folder: Path) -> None:
                 raise InputError(f"{path.name}{line} contains {what}: nothing was uploaded; remove it and push again")
 
 
+def _first_line(error: BaseException) -> str:
+    """What an error says, without the addresses behind it, which may be signed."""
+    return str(error).partition("\n")[0].partition("http")[0].strip(" :(") or type(error).__name__
+
+
 def _wrong_name(repo_id: str) -> str:
     return f"{repo_id!r} is not a valid repository name: give OWNER/NAME"
 
@@ -216,5 +223,5 @@ def _refusal(status: int, repo_id: str) -> str:
     if status == 404:
         return f"the Hub has no {repo_id}, or your token cannot see it (404): check owner, name and revision"
     if status >= 500:
-        return f"the Hub failed ({status}); the folder is unchanged: try again later"
+        return f"the Hub failed ({status}); {AGAIN}, in a while"
     return f"the Hub refused the upload to {repo_id} ({status})"

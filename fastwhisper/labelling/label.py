@@ -57,8 +57,8 @@ def label(
         InputError: for a model, a dataset, an option or an output folder that cannot be used.
     """
     check_positive(batch_size=batch_size)
-    if wer_filter is not None and wer_filter < 0:
-        raise InputError(f"wer_filter must be 0 or more, not {wer_filter}")
+    if wer_filter is not None and not 0 <= wer_filter < float("inf"):
+        raise InputError(f"wer_filter must be a number of 0 or more, not {wer_filter}")
     state = this_process()
     with state.local_main_process_first():
         rows = load_speech_dataset(

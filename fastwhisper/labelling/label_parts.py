@@ -9,7 +9,7 @@ from typing import Any
 
 from ..data.row_checks import Drop
 from ..errors import InputError
-from ..files import write_whole
+from ..files import LOCK_NAME, write_whole
 
 SETTINGS_NAME = "labelling.json"
 METADATA_NAME = "metadata.jsonl"
@@ -36,7 +36,7 @@ class LabelParts:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"the output {self.folder} is a file: give a folder")
-        if not self.folder.exists() or not any(self.folder.iterdir()):
+        if not self.folder.exists() or all(path.name == LOCK_NAME for path in self.folder.iterdir()):
             return
         recorded_path = self.folder / SETTINGS_NAME
         if not recorded_path.is_file():
@@ -85,7 +85,11 @@ class LabelParts:
         return {row["row"]: Drop(row["reason"], row["detail"]) for row in dropped}
 
     def _in_order(self) -> list[dict[str, Any]]:
-        return sorted(self._lines(), key=lambda line: line["batch"])
+        """The batches, each once: where a file system knows no locks, two runs may have done the same."""
+        batches: dict[int, dict[str, Any]] = {}
+        for line in self._lines():
+            batches.setdefault(line["batch"], line)
+        return [batches[number] for number in sorted(batches)]
 
     def _files(self) -> list[Path]:
         return sorted(self._parts.glob("process-*.jsonl"))

@@ -28,7 +28,7 @@ from ..data.timestamps import timestamp_token
 from ..errors import InputError
 from ..evaluation.metrics import word_error_rate
 from ..evaluation.normalizers import text_normalizer
-from ..files import write_whole
+from ..files import held_folder, write_whole
 from ..modeling.waveforms import SAMPLING_RATE
 from ..progress import progress_bar
 from ..transcription.decoding import GenerationOptions, check_prompt, generate_transcripts
@@ -109,8 +109,8 @@ def label_dataset(
         `LabelReport`, or `None` on every process but the first.
 
     Raises:
-        InputError: for an output folder with other files, if no rows are left, or with `"stop"` for bad audio; it
-            names the row and the audio.
+        InputError: for an output folder of something else or of another run in progress, if no rows are left, and
+            with `"stop"` for bad audio; it names the row and the audio.
     """
     check_prompt(model.generation_config, settings.options.language, settings.options.task)
     check_on_bad_audio(on_bad_audio)
@@ -121,13 +121,16 @@ def label_dataset(
         recorded["rows"] = len(dataset)
     state, parts = this_process(), LabelParts(output)
     parts.check(recorded)
-    state.wait_for_everyone()
-    if state.is_main_process:
-        parts.begin(recorded)
-    state.wait_for_everyone()
-    _label_batches(model.to(state.device), processor, dataset, parts, settings.options, state, on_bad_audio)
-    state.wait_for_everyone()
-    return _merge(parts, processor, settings.options, wer_filter) if state.is_main_process else None
+    with held_folder(output, state):
+        # Once more: what another run has done since.
+        parts.check(recorded)
+        state.wait_for_everyone()
+        if state.is_main_process:
+            parts.begin(recorded)
+        state.wait_for_everyone()
+        _label_batches(model.to(state.device), processor, dataset, parts, settings.options, state, on_bad_audio)
+        state.wait_for_everyone()
+        return _merge(parts, processor, settings.options, wer_filter) if state.is_main_process else None
 
 
 def _label_batches(
@@ -196,16 +199,24 @@ def _load_rows(
 
 
 def _audio_file(row: Mapping[str, Any], clip: np.ndarray, folder: Path, index: int) -> str:
-    """Where the row's audio is: its own file or, for audio from memory, a new one in the output folder."""
+    """The audio's path relative to the output folder: its own file or, for audio from memory, a new one there."""
     path = audio_path(row["audio"])
     if path is not None:
-        return os.path.abspath(path)
+        return _seen_from(folder, path)
     name = f"audio/{index:08d}.flac"
     (folder / "audio").mkdir(exist_ok=True)
     beside = folder / f"{name}.part"
     soundfile.write(beside, np.clip(clip, -1.0, 1.0), SAMPLING_RATE, format="FLAC", subtype="PCM_16")
     os.replace(beside, folder / name)
     return name
+
+
+def _seen_from(folder: Path, path: str) -> str:
+    try:
+        # From where the folder is itself: `..` leads out of that, not out of a link to it.
+        return Path(os.path.relpath(os.path.abspath(path), os.path.realpath(folder))).as_posix()
+    except ValueError:  # another drive of Windows
+        return os.path.abspath(path)
 
 
 def _labelled_row(

@@ -62,7 +62,7 @@ def _lengths(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> li
 def _too_long(config: Any, ids: torch.Tensor, length: int, prompt: PromptAudio, new_tokens: int, context: int) -> str:
     speech, runs = sum(prompt.window_tokens), placeholder_runs(ids, config.audio_token_id)
     between = [begin - end for (_, end), (begin, _) in zip(runs, runs[1:], strict=False)]
-    # If there is text before every window, it is its time: n windows then add n - 1 such texts after the first.
+    # Text in front of every window is its time: n windows then bring n - 1 such texts after the first.
     times = between if len(runs) == len(prompt.window_tokens) else []
     time = max(times, default=0)
     room = context - (length - speech - sum(times)) - new_tokens
@@ -71,7 +71,7 @@ def _too_long(config: Any, ids: torch.Tensor, length: int, prompt: PromptAudio, 
     return (
         f"the audio does not fit the language model: {length + new_tokens} tokens are needed ({speech} of speech, "
         f"{length - speech} of text, {new_tokens} new), {context} are available; the longest audio that fits this "
-        f"prompt is {seconds:.0f} s. Give less audio, or long_form='stitch' for a transcript in spans"
+        f"prompt is {seconds:.0f} s. Use shorter audio, or long_form='stitch' to answer it span by span"
     )
 
 

@@ -174,7 +174,7 @@ class FastSLMModel(FastSLMPreTrainedModel):
         """
         if input_features is not None and audio_features is None:
             if input_ids is None:
-                raise ValueError("audio needs input_ids: they say where its speech tokens go")
+                raise ValueError("audio needs input_ids, whose placeholders say where its speech tokens go")
             audio_features = self.get_audio_features(
                 input_features, input_features_mask, tokens_per_window, return_dict=True
             ).pooler_output
@@ -231,18 +231,19 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
         dtype: torch.dtype | None = None,
         **settings,
     ) -> "FastSLMForCausalLM":
-        r"""Build from a Whisper (or FastWhisper) and a causal language model, with a new adapter.
+        r"""Join a Whisper (or FastWhisper) and a causal language model by an untrained adapter.
 
-        The parts' modules and weights are not copied: the result shares them with the models that were given.
+        Modules and weights are not copied: the result shares them with the models that are passed in.
 
         Args:
             speech_encoder (`PreTrainedModel`, `str` or `os.PathLike`): A Whisper, or the name or folder of one.
             language_model (`PreTrainedModel`, `str` or `os.PathLike`):
-                A causal language model, which may be quantised, or the name or folder of one.
-            qformer_config (`HFQFormerConfig` or `dict`, *optional*): The published adapter at the encoder's size.
+                A causal language model, quantised or not, or the name or folder of one.
+            qformer_config (`HFQFormerConfig` or `dict`, *optional*):
+                By default the published adapter at the encoder's size.
             tokenizer (`PreTrainedTokenizerBase`, *optional*):
-                A tokenizer with `audio_token`; the language model's embeddings grow if it has more ids. Without
-                it, the placeholder is the first id after the vocabulary.
+                A tokenizer with `audio_token`. If it has more ids than the language model, the embeddings grow.
+                Without a tokenizer the placeholder is the first id after the vocabulary.
             audio_token (`str`, *optional*, defaults to `"<|AUDIO|>"`): The placeholder in `tokenizer`.
             dtype (`torch.dtype`, *optional*): Of all parts; the language model's by default.
             settings: Other fields of [`FastSLMConfig`], for example `encoder_window_batch`.
@@ -253,7 +254,9 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
         """
         encoder = load_speech_encoder(speech_encoder)
         if not isinstance(language_model, PreTrainedModel):
-            language_model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype or "auto")
+            language_model = AutoModelForCausalLM.from_pretrained(
+                language_model, dtype=dtype or "auto", trust_remote_code=False
+            )
         body, head = body_and_head(language_model)
         if tokenizer is not None:
             if audio_token not in tokenizer.get_vocab():

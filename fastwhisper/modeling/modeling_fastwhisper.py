@@ -70,7 +70,7 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
                 (float32 unless given).
 
         Raises:
-            ValueError: for a teacher that is not a Whisper or is quantised, or for impossible layer counts.
+            ValueError: for a teacher that is no Whisper, is quantised or has adapters, and for layers that it lacks.
 
         Source: Distil-Whisper (arXiv 2311.00430), section 3, for the maximally spaced initialisation.
         """
@@ -200,22 +200,27 @@ def map_alignment_heads(
     return mapped or last_half_heads(len(decoder_layer_map), attention_heads)
 
 
-def _teacher_config(teacher: PreTrainedModel | str | os.PathLike, kwargs: dict) -> WhisperConfig:
-    """The config of a teacher; the weights of a name or folder are not loaded yet."""
+def _teacher_config(teacher: nn.Module | str | os.PathLike, kwargs: dict) -> WhisperConfig:
+    """The config of a teacher, whose weights are not loaded yet where it is a name or folder."""
     config: Any
-    if isinstance(teacher, PreTrainedModel):
+    if isinstance(teacher, nn.Module):
         config, name = teacher.config, type(teacher).__name__
-        is_whisper = config.model_type == "whisper" and hasattr(teacher, "proj_out")
+        is_whisper = isinstance(teacher, WhisperForConditionalGeneration)
     else:
-        config = AutoConfig.from_pretrained(teacher, **{k: v for k, v in kwargs.items() if k != "dtype"})
+        options = {name: value for name, value in kwargs.items() if name != "dtype"}
+        config = AutoConfig.from_pretrained(teacher, **{"trust_remote_code": False, **options})
         is_whisper, name = config.model_type == "whisper", os.fspath(teacher)
+    if getattr(teacher, "peft_config", None):
+        raise ValueError(f"{name} has adapters, and a student starts from plain weights: merge them into it first")
     if not is_whisper:
         raise ValueError(
             f"the teacher must be a Whisper with a language modelling head; {name} "
             f"(model_type {config.model_type!r}) is not one"
         )
     if getattr(config, "quantization_config", None) is not None:
-        raise ValueError(f"{name} is quantised, but a student needs the weights from before quantisation")
+        raise ValueError(
+            f"{name} is quantised, and a student starts from whole weights: give the model that it was made of"
+        )
     return config
 
 
@@ -223,9 +228,13 @@ def _tokenizer_beside(checkpoint: str, kwargs: dict) -> PreTrainedTokenizerBase 
     """The tokenizer in the folder or repository of a checkpoint; `None` if it has none, or without a name."""
     if not checkpoint:
         return None
-    options = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "subfolder") if name in kwargs}
+    options = {
+        name: kwargs[name]
+        for name in ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+        if name in kwargs
+    }
     try:
-        return AutoTokenizer.from_pretrained(checkpoint, **options)
+        return AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, **options)
     except (OSError, ValueError):
         return None
 

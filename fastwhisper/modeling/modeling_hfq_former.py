@@ -106,7 +106,7 @@ class HFQDownsampler(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """`mask` `(windows, n)` is `False` on padding, which then counts like the zeros after a sequence's end."""
+        """`mask` `(windows, n)` is `False` on padding, which then counts as the zeros after a sequence's end."""
         states = states.transpose(1, 2)
         for convolution in (self.conv1, self.conv2):
             if mask is not None:

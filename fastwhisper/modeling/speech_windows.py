@@ -60,9 +60,20 @@ def window_blocks(lengths: torch.Tensor, whole: int, size: int, true_length: boo
 
 
 def load_speech_encoder(source: PreTrainedModel | str | os.PathLike) -> PreTrainedModel:
-    """The encoder of a Whisper model, name or folder."""
-    config = source.config if isinstance(source, PreTrainedModel) else AutoConfig.from_pretrained(source)
+    """The encoder of a Whisper model, name or folder.
+
+    Raises:
+        ValueError: for a model of another kind, and for weights that lack some of the encoder's.
+    """
+    if isinstance(source, PreTrainedModel):
+        config, model, missing = source.config, source, []
+    else:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if config.model_type != "whisper":
         raise ValueError(f"the speech encoder must be a Whisper; {source!s:.80} has model_type {config.model_type!r}")
-    model = source if isinstance(source, PreTrainedModel) else AutoModel.from_pretrained(source)
+    if not isinstance(source, PreTrainedModel):
+        model, info = AutoModel.from_pretrained(source, trust_remote_code=False, output_loading_info=True)
+        missing = sorted(key for key in info["missing_keys"] if key.startswith("encoder."))
+    if missing:
+        raise ValueError(f"{source!s:.80} lacks weights of its encoder: {missing[0]} and {len(missing) - 1} more")
     return model if isinstance(model, WhisperEncoder) else model.get_encoder()

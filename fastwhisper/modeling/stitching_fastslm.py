@@ -18,7 +18,7 @@ NOT_IN_SPANS = ("streamer", "assistant_model", "num_return_sequences")
 
 @dataclass
 class CutPrompt:
-    """The ids of one prompt: before its audio, of each window (its time, if any, and its placeholders), and after."""
+    """The ids of one prompt: before its audio, of each window (its time, if any, and placeholders), and after it."""
 
     before: torch.Tensor
     windows: list[torch.Tensor]
@@ -99,7 +99,7 @@ def _time_tokens(ids: torch.Tensor, runs: list[tuple[int, int]], audio: PromptAu
     if tokenizer is None:
         raise ValueError(
             "long_form='stitch' takes prompts with exactly one audio each; with the times of windows it also "
-            "takes tokenizer=processor.tokenizer, to read them"
+            "needs tokenizer=processor.tokenizer, to read them"
         )
 
     def text(begin: int, end: int) -> str:
@@ -164,7 +164,7 @@ def _answer_spans(
 
 
 def _filled(model: Any, rows: list[torch.Tensor], reasons: list[str]) -> torch.Tensor:
-    """Answers as one tensor `(batch, tokens)`, with an end token after those that ended by themselves."""
+    """Answers as one tensor `(batch, tokens)`, with an end after those that ended by themselves."""
     ends, pad = end_token_ids(model), model.generation_config.pad_token_id
     longest = max(map(len, rows)) + 1
     filled = rows[0].new_full((len(rows), longest), int(ends[0]) if pad is None else pad)

@@ -8,7 +8,8 @@ import torch
 # Hz, for every Whisper and so every FastSLM.
 SAMPLING_RATE = 16_000
 
-# 40 dB over full scale. Float recordings stay far below; integers merely cast to floats do not.
+# 40 dB over full scale. Recordings in floats stay far below; integers that were only cast to floats do not, and quiet
+# ones are known by being whole numbers.
 LOUDEST = 100.0
 
 
@@ -36,7 +37,7 @@ def mono_samples(audio: Any, name: str = "the audio") -> np.ndarray:
     if samples.size == 0:
         return np.zeros(0, np.float32)
     if samples.dtype.kind == "f":
-        _check_loudness(samples, name)
+        check_loudness(samples, name)
         samples = samples.astype(np.float32)
     else:
         middle, scale = _integer_scale(samples, name)
@@ -57,11 +58,16 @@ def _as_array(audio: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name} is not an array: {error}") from error
 
 
-def _check_loudness(samples: np.ndarray, name: str) -> None:
+def check_loudness(samples: np.ndarray, name: str) -> None:
+    """Check float samples of any shape.
+
+    Raises:
+        ValueError: for samples that are NaN or infinite, or too loud to be audio.
+    """
     peak = float(np.maximum(samples.max(), -samples.min()))
     if not np.isfinite(peak):
         raise ValueError(f"{name} has samples that are NaN or infinite")
-    if peak > LOUDEST:
+    if peak > LOUDEST or (peak > 1 and np.array_equal(samples, np.rint(samples))):
         raise ValueError(
             f"{name} has samples of {peak:.6g}, but float audio is between -1 and 1: scale them, or give integers "
             "as integers"

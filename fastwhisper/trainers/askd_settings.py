@@ -1,8 +1,8 @@
 """The settings of ASKD, separate from the trainer so that `--help` can show them without importing torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from ..errors import InputError, check_positive
+from ..errors import InputError, check_finite, check_positive
 from .askd_schedule import MODES, SCHEDULES
 
 SELF_TEACHERS = ("snapshot", "ema")
@@ -66,6 +66,9 @@ class ASKDSettings:
     )
 
     def __post_init__(self) -> None:
+        # Those of the training arguments with them, where this is a part of them.
+        numbers = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        check_finite(**{name: number for name, number in numbers.items() if isinstance(number, float)})
         for name, choices in (("schedule", SCHEDULES), ("mode", MODES), ("self_teacher", SELF_TEACHERS)):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name}={getattr(self, name)!r} is not one of {', '.join(choices)}")

@@ -1,7 +1,10 @@
 """`fastwhisper.distill`: turn a teacher and speech into a Hub-ready student."""
 
 import os
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import torch
 from datasets import IterableDataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import WhisperForConditionalGeneration, WhisperProcessor, set_seed
-from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
+from transformers.trainer_utils import IntervalStrategy
 
 from ..data.collator import SpeechCollator
 from ..data.filtering import drop_unusable_rows
@@ -17,16 +20,18 @@ from ..data.languages import language_code
 from ..data.loading import DatasetSource, SpeechDataset, load_speech_dataset
 from ..errors import InputError
 from ..evaluation.training_metrics import training_metrics
+from ..files import held_folder, move_files
 from ..hub_cards.callback import ModelCardCallback
 from ..hub_cards.export import export_folder
 from ..hub_cards.push import upload_folder_to_hub
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
-from ..modeling.whisper_generation_config import complete_generation_config
-from ..transcription.checkpoints import DTYPES, load_checkpoint, load_processor
+from ..transcription.checkpoints import DTYPES, load_checkpoint, load_whisper
 from ..transcription.decoding import known_languages
 from .askd_arguments import ASKDTrainingArguments
-from .askd_trainer import ASKDTrainer
+from .askd_trainer import STATE_FILE, ASKDTrainer
+from .stop_signals import StopAtSignal
 from .training_bar import show_training_bar
+from .whole_checkpoints import STAGING, check_checkpoint, checkpoints, last_whole_checkpoint, written_whole
 
 DECODER_LAYERS = 4
 SHUFFLED_ROWS = 256  # of a stream, in memory at a time
@@ -47,6 +52,20 @@ class DistillReport:
     url: str | None = None
 
 
+def _holding_its_folder(distill: Callable[..., DistillReport]) -> Callable[..., DistillReport]:
+    """Let one run at a time write into an output folder: the processes of one launch."""
+
+    @wraps(distill)
+    def held(
+        teacher: str, dataset: DatasetSource, training_arguments: ASKDTrainingArguments, **options: Any
+    ) -> DistillReport:
+        with held_folder(Path(str(training_arguments.output_dir)), training_arguments.distributed_state):
+            return distill(teacher, dataset, training_arguments, **options)
+
+    return held
+
+
+@_holding_its_folder
 def distill(
     teacher: str,
     dataset: DatasetSource,
@@ -105,7 +124,9 @@ def distill(
         `DistillReport`
 
     Raises:
-        InputError: for a model, data or a setting that cannot be used; raised before the first step.
+        InputError: before the first step, for a model, data or a setting that cannot be used, and for an output folder
+            that another run is using; later, for a loss that is not finite and a checkpoint that cannot be written.
+        Stopped: after SIGINT or SIGTERM, at a step, with a checkpoint.
     """
     language = language_code(language)
     checkpoint = _checkpoint(training_arguments)
@@ -162,8 +183,9 @@ def distill(
     elif eval_split is not None:
         eval_rows = load(dataset, dataset_config, eval_split, eval_limit, False)
     card = ModelCardCallback(teacher_model, datasets=_names(dataset), language=language)
+    stop = StopAtSignal()
     trainer = ASKDTrainer(
-        model=_with_lora(model, lora_rank) if lora_rank else model,
+        model=_with_lora(model, lora_rank, training_arguments.output_dir) if lora_rank else model,
         teacher_model=teacher_model,
         args=training_arguments,
         train_dataset=rows,
@@ -181,10 +203,11 @@ def distill(
         compute_metrics=training_metrics(processor, language) if eval_rows is not None else None,
         processing_class=processor,
         teacher_processing_class=teacher_processor,
-        callbacks=[card],
+        callbacks=[card, stop],
     )
     show_training_bar(trainer)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with stop.listening():
+        trainer.train(resume_from_checkpoint=checkpoint)
     folder, url = Path(str(training_arguments.output_dir)), None
     if trainer.is_world_process_zero():
         url = _write_student(trainer, processor, card, folder)
@@ -194,21 +217,17 @@ def distill(
 def _checkpoint(arguments: ASKDTrainingArguments) -> str | None:
     """The checkpoint to resume from; none for a new run, which must not mix its checkpoints with others."""
     asked = str(arguments.resume_from_checkpoint or "")
-    folder = str(arguments.output_dir)
-    last = get_last_checkpoint(folder) if Path(folder).is_dir() else None
+    folder = Path(str(arguments.output_dir))
     if asked.lower() in ("", "false", "none"):
-        if last is not None:
+        if checkpoints(folder):
             raise InputError(
                 f"{folder} has checkpoints of another run: choose another --output_dir, remove them, or resume from "
                 "them with --resume_from_checkpoint last"
             )
         return None
     if asked.lower() in ("last", "true"):
-        if last is None:
-            raise InputError(f"there is no checkpoint in {folder} to resume from")
-        return last
-    if not Path(asked, "trainer_state.json").is_file():
-        raise InputError(f"{asked} is not a checkpoint: it has no trainer_state.json")
+        return str(last_whole_checkpoint(folder, (STATE_FILE,)))
+    check_checkpoint(Path(asked), (STATE_FILE,))
     return asked
 
 
@@ -236,7 +255,7 @@ def _check_layers(student: str | None, decoder_layers: int | None, encoder_layer
     for name, layers in (("decoder_layers", decoder_layers), ("encoder_layers", encoder_layers)):
         if student is not None and layers is not None:
             raise InputError(
-                f"--{name} is only for a newly built student; {student} already has its layers: leave one out"
+                f"--{name} is only for a newly built student, and {student} already has its layers: drop one of them"
             )
 
 
@@ -249,10 +268,7 @@ def _student(
 ) -> tuple[FastWhisperForConditionalGeneration, WhisperProcessor]:
     """The student in full precision, and its processor."""
     if folder is not None:
-        processor = load_processor(folder)
-        student = FastWhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-        complete_generation_config(student.generation_config, student.config, processor.tokenizer)
-        return student, processor
+        return load_whisper(folder, FastWhisperForConditionalGeneration, torch.float32)
     try:
         student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers, encoder_layers)
     except ValueError as error:
@@ -278,9 +294,14 @@ def _check_language(
         )
 
 
-def _with_lora(student: WhisperForConditionalGeneration, rank: int) -> PeftModel:
+def _with_lora(student: WhisperForConditionalGeneration, rank: int, output: str | None) -> PeftModel:
     targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
-    return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))  # type: ignore
+    adapted = get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))  # type: ignore
+    # Checkpoints record it, and are passed on: no path of this machine.
+    config = adapted.peft_config["default"]
+    if config.base_model_name_or_path and os.path.isabs(config.base_model_name_or_path):
+        config.base_model_name_or_path = os.path.relpath(config.base_model_name_or_path, output)
+    return adapted
 
 
 def _names(dataset: DatasetSource) -> list[str]:
@@ -290,12 +311,17 @@ def _names(dataset: DatasetSource) -> list[str]:
 def _write_student(
     trainer: ASKDTrainer, processor: WhisperProcessor, card: ModelCardCallback, folder: Path
 ) -> str | None:
-    """Write the student with its card; returns the address of the commit if it is pushed."""
+    """Write the student with its card, each file as a whole; returns the address of the commit if it is pushed."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
-    export_folder(model, processor, folder)
-    card.write(folder)
+    staging = folder / STAGING / "student"
+    with written_whole("the student", folder):
+        export_folder(model, processor, staging)
+        card.write(staging)
+        # A folder without config.json is no model yet.
+        move_files(staging, folder, last="config.json")
+    shutil.rmtree(folder / STAGING)
     settings = trainer.args
     if not settings.push_to_hub:
         return None

@@ -1,13 +1,25 @@
 """A Whisper and its processor by name or folder, ready to transcribe."""
 
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from transformers import AutoProcessor, WhisperForConditionalGeneration, WhisperProcessor
+from transformers import (
+    AutoConfig,
+    PreTrainedModel,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperProcessor,
+)
 
 from ..errors import InputError
+from ..model_folders import check_model_folder, load_weights, loading
+from ..modeling.speech_windows import load_speech_encoder
 from ..modeling.whisper_generation_config import complete_generation_config
+from .whisper_checks import check_config, check_extractor, check_fit
 
+Whisper = TypeVar("Whisper", bound=WhisperForConditionalGeneration)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -16,6 +28,8 @@ def load_checkpoint(
 ) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
     """Load a Whisper, or a student of one, for inference; what its generation config lacks is added.
 
+    No code of the checkpoint is run, whatever it names.
+
     Args:
         name (`str`): name on the Hub or folder.
         device (`str`, *optional*): such as `cpu` or `cuda:0`; CUDA where there is one.
@@ -23,32 +37,50 @@ def load_checkpoint(
             float16 on CUDA.
 
     Raises:
-        InputError: where there is no such checkpoint, where it is no Whisper, for an unknown device or dtype.
+        InputError: where there is no such checkpoint, where it is no Whisper, where its files are damaged or do not
+            belong together, for an unknown device or dtype.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float16" if device.startswith("cuda") else "float32")
     if dtype not in DTYPES:
         raise InputError(f"there is no dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
     check_device(device)
-    processor = load_processor(name)
-    model = WhisperForConditionalGeneration.from_pretrained(name, dtype=DTYPES[dtype], device_map=device)
-    complete_generation_config(model.generation_config, model.config, processor.tokenizer)
+    model, processor = load_whisper(name, WhisperForConditionalGeneration, DTYPES[dtype], device)
     return model.eval(), processor
 
 
-def load_processor(name: str) -> WhisperProcessor:
-    """Load the processor of a Whisper.
+def load_whisper(
+    name: str, model_class: type[Whisper], dtype: torch.dtype, device: str = "cpu"
+) -> tuple[Whisper, WhisperProcessor]:
+    """Load a Whisper as a given class, with its processor; what its generation config lacks is added.
 
     Raises:
-        InputError: where there is no such checkpoint, and where it is no Whisper.
+        InputError: as [`load_checkpoint`].
     """
-    try:
-        processor = AutoProcessor.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name} is no checkpoint with a processor: {error}") from error
-    if not isinstance(processor, WhisperProcessor):
-        raise InputError(f"{name} is no Whisper: its processor is a {type(processor).__name__}")
-    return processor
+    _whisper_config(name)
+    with loading(name, "the processor"):
+        # The class by its name: AutoProcessor would look for one that the checkpoint names itself.
+        processor = WhisperProcessor.from_pretrained(name, trust_remote_code=False)
+    model = load_weights(model_class.from_pretrained, name, dtype=dtype, device_map=device)
+    with loading(name, "generation_config.json"):
+        complete_generation_config(model.generation_config, model.config, processor.tokenizer)
+    check_fit(model, processor, name)
+    return model, processor
+
+
+def load_encoder(name: str) -> tuple[PreTrainedModel, WhisperFeatureExtractor]:
+    """Load the encoder of a Whisper, in the precision that it is saved in, and its feature extractor.
+
+    Raises:
+        InputError: where there is no such Whisper, and where the two do not fit.
+    """
+    config = _whisper_config(name)
+    with loading(name, "the encoder"):
+        encoder = load_speech_encoder(name)
+    with loading(name, "the feature extractor"):
+        extractor = WhisperFeatureExtractor.from_pretrained(name)
+    check_extractor(extractor, config, name)
+    return encoder, extractor
 
 
 def display_name(name: str) -> str:
@@ -68,3 +100,14 @@ def check_device(device: str) -> None:
         raise InputError(f"there is no device {device!r}; give cpu, cuda or cuda:1") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError(f"there is no device {device!r} here: torch {torch.__version__} finds no CUDA")
+
+
+def _whisper_config(name: str) -> WhisperConfig:
+    """The config of a Whisper whose files are whole."""
+    check_model_folder(name)
+    with loading(name, "config.json"):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    if not isinstance(config, WhisperConfig):
+        raise InputError(f"{name} is no Whisper: its model_type is {config.model_type!r}")
+    check_config(config, name)
+    return config

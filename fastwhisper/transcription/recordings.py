@@ -76,6 +76,21 @@ def output_paths(recordings: Sequence[Recording], folder: Path, formats: Sequenc
     return paths
 
 
+def public_name(recording: str, given: Sequence[str | os.PathLike]) -> str:
+    """The name of a recording for what is passed on: as the user gave it; of an absolute path only what is below the
+    folder that was given, and that folder's name.
+
+    Args:
+        recording (`str`): name of a recording that was found.
+        given (`Sequence[str]`): the files and folders that it was found in.
+    """
+    path = Path(recording)
+    if not path.is_absolute():
+        return recording
+    above = next((Path(name).parent for name in given if path.is_relative_to(name)), path.parent)
+    return path.relative_to(above).as_posix()
+
+
 def _sources(name: str, standard_input: BinaryIO | None) -> list[tuple[Path | bytes, Path]]:
     """What `load_audio` reads, and the relative path of the transcript, for everything that a name stands for."""
     path = Path(name)

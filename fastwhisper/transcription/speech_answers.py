@@ -1,23 +1,34 @@
 """`fastwhisper.ask` and `fastwhisper.transcribe_with_fastslm`: what a FastSLM says of a recording of any length."""
 
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import soxr
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, BatchEncoding
 
-from ..data.audio import AudioSource, EmptyAudioError, decoded_blocks, describe_audio
+from ..configuration.configuration_fastslm import FastSLMConfig
+from ..data.audio import (
+    AudioSource,
+    EmptyAudioError,
+    audio_duration,
+    audio_path,
+    describe_audio,
+    resampled_blocks,
+)
 from ..errors import InputError, check_positive
-from ..modeling.answer_budget import AudioTooLongError
+from ..model_folders import check_model_folder, load_weights, loading
+from ..modeling.answer_budget import AudioTooLongError, check_fits, context_tokens
 from ..modeling.modeling_fastslm import FastSLMForCausalLM
 from ..modeling.outputs_fastslm import FastSLMAudioOutput
 from ..modeling.processing_fastslm import FastSLMProcessor
+from ..modeling.prompt_audio import PromptAudio
 from ..modeling.waveforms import SAMPLING_RATE
 from .checkpoints import DTYPES, check_device
+from .whisper_checks import check_extractor
 
 FastSLM: TypeAlias = tuple[FastSLMForCausalLM, FastSLMProcessor]
 Samples: TypeAlias = np.ndarray | torch.Tensor
@@ -107,7 +118,7 @@ def ask(
         InputError: for audio, a model or an option that cannot be used, and for audio beyond the model's context
             without `long_form`.
     """
-    pair = _pair(model, device, dtype)
+    pair = load_fastslm_pair(model, device, dtype)
     return answer(pair, audio, question_prompt(pair[1], question), AnswerOptions(**options))
 
 
@@ -129,7 +140,7 @@ def transcribe_with_fastslm(
     Raises:
         InputError: As [`ask`].
     """
-    pair = _pair(model, device, dtype)
+    pair = load_fastslm_pair(model, device, dtype)
     return answer(pair, audio, transcription_prompt(pair[1], language), AnswerOptions(**options))
 
 
@@ -148,17 +159,64 @@ def load_fastslm(name: str | os.PathLike, device: str | None = None, dtype: str 
     check_device(device)
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"there is no dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
-    try:
-        model_type = AutoConfig.from_pretrained(name).model_type
-        processor = FastSLMProcessor.from_pretrained(name) if model_type == "fastslm" else None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name} is no checkpoint with a processor: {error}") from error
-    if processor is None:
-        raise InputError(f"{name} is no FastSLM: its model_type is {model_type!r}")
-    model = FastSLMForCausalLM.from_pretrained(
-        name, dtype="auto" if dtype is None else DTYPES[dtype], device_map=device
+    check_model_folder(name)
+    with loading(name, "config.json"):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    if not isinstance(config, FastSLMConfig):
+        raise InputError(f"{name} is no FastSLM: its model_type is {config.model_type!r}")
+    with loading(name, "the processor"):
+        processor = FastSLMProcessor.from_pretrained(name, trust_remote_code=False)
+    model = load_weights(
+        FastSLMForCausalLM.from_pretrained,
+        name,
+        dtype="auto" if dtype is None else DTYPES[dtype],
+        device_map=device,
     )
+    _check_fit(model, processor, name)
     return model.eval(), processor
+
+
+def _check_fit(model: FastSLMForCausalLM, processor: FastSLMProcessor, name: str | os.PathLike) -> None:
+    """Check that a processor cuts and counts as the model does, and that their ids are the same.
+
+    Raises:
+        InputError: names what differs, and both values.
+    """
+    config, adapter = model.config, model.config.qformer_config
+    check_extractor(processor.feature_extractor, config.audio_config, str(name))
+    own = {
+        "max_source_positions": (processor.max_source_positions, adapter.max_source_positions),
+        "num_queries": (processor.num_queries, adapter.num_queries),
+        "tokens_follow_length": (processor.tokens_follow_length, adapter.tokens_follow_length),
+        "tokens_per_window": (processor.tokens_per_window, config.tokens_per_window),
+        "window_overlap": (processor.window_overlap, config.window_overlap),
+        "audio_token_id": (processor.audio_token_id, config.audio_token_id),
+    }
+    for field, (theirs, ours) in own.items():
+        if theirs != ours:
+            raise InputError(f"the processor of {name} has {field} {theirs}, and config.json has {ours}")
+    largest, rows = max(processor.tokenizer.get_vocab().values()), config.text_config.vocab_size
+    if largest >= rows:
+        raise InputError(f"the tokenizer of {name} has ids up to {largest}, and the model's vocab_size is {rows}")
+    ends: Any = model.generation_config.eos_token_id
+    for token in ends if isinstance(ends, list) else [ends]:
+        if token is not None and not (isinstance(token, int) and 0 <= token < rows):
+            raise InputError(f"generation_config.json of {name} has eos_token_id {token!r:.40}, beyond {rows} ids")
+
+
+def load_fastslm_pair(
+    model: str | os.PathLike | FastSLM, device: str | None = None, dtype: str | None = None
+) -> FastSLM:
+    """A FastSLM and its processor, loaded unless they are given.
+
+    Raises:
+        InputError: as [`load_fastslm`], and for a device or dtype with a loaded model.
+    """
+    if isinstance(model, str | os.PathLike):
+        return load_fastslm(model, device, dtype)
+    if device is not None or dtype is not None:
+        raise InputError("device and dtype are for a model given by name; a loaded model has its own")
+    return model
 
 
 def question_prompt(processor: FastSLMProcessor, question: str) -> str:
@@ -169,7 +227,7 @@ def question_prompt(processor: FastSLMProcessor, question: str) -> str:
 
 def transcription_prompt(processor: FastSLMProcessor, language: str | None) -> str:
     """The text that asks for the transcript of one audio, whose placeholder is in it."""
-    (prompt,) = processor.apply_transcription_request("any path", language, tokenize=False)
+    (prompt,) = processor.apply_transcription_request(np.zeros(1, np.float32), language, tokenize=False)
     return prompt
 
 
@@ -199,13 +257,13 @@ def answer(
     options.check(model)
     if prompt.count(processor.audio_token) != 1:
         raise InputError(f"{processor.audio_token} stands for the audio: a question must not have it")
+    _check_fits(pair, audio, prompt, options)
     windows = audio_windows(audio, processor.feature_extractor.n_samples, processor.step_samples)
     heard = hear(model, processor, windows, options.tokens_per_window, heard_progress)
     counts = heard.window_token_counts.tolist()  # type: ignore[union-attr]
     if not counts:
         raise EmptyAudioError(f"{_name(audio)} is empty: it has no samples")
-    text = prompt.replace(processor.audio_token, processor.audio_text(counts, options.window_times))
-    inputs = processor.tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
+    inputs = _prompt_inputs(processor, prompt, counts, options).to(model.device)
     try:
         outputs = model.generate(
             input_ids=inputs["input_ids"],
@@ -224,6 +282,47 @@ def answer(
         raise InputError(f"{_name(audio)}: {error}") from error
     said = outputs.sequences[0, inputs["input_ids"].shape[1] :]
     return Answer(processor.tokenizer.decode(said, skip_special_tokens=True).strip(), outputs.finish_reasons[0])
+
+
+def _prompt_inputs(
+    processor: FastSLMProcessor, prompt: str, counts: list[int], options: AnswerOptions
+) -> BatchEncoding:
+    text = prompt.replace(processor.audio_token, processor.audio_text(counts, options.window_times))
+    return processor.tokenizer(text, add_special_tokens=False, return_tensors="pt")
+
+
+def _check_fits(pair: FastSLM, audio: AudioSource | Samples, prompt: str, options: AnswerOptions) -> None:
+    """Check by the header, before anything is encoded, that the audio fits the context; streams come once, unread.
+
+    Raises:
+        InputError: where it does not.
+    """
+    model, processor = pair
+    context = context_tokens(model.config)
+    if options.long_form is not None or context is None or not _has_header(audio):
+        return
+    samples = math.ceil(audio_duration(_as_source(audio)) * SAMPLING_RATE)
+    if samples == 0:
+        return
+    if processor.num_windows(samples) > context:
+        hours = samples / SAMPLING_RATE / 3600
+        raise InputError(
+            f"{_name(audio)}: the audio does not fit the language model: it is {hours:.1f} hours long, more windows "
+            f"than the {context} tokens that are available. Give less audio, or long_form='stitch'"
+        )
+    counts = processor.window_token_counts(samples, options.tokens_per_window)
+    ids = _prompt_inputs(processor, prompt, counts, options)["input_ids"]
+    heard = PromptAudio(torch.empty(0), counts, [])
+    try:
+        check_fits(model.config, ids, None, [heard], options.max_new_tokens or 1)
+    except AudioTooLongError as error:
+        raise InputError(f"{_name(audio)}: {error}") from error
+
+
+def _has_header(audio: AudioSource | Samples) -> bool:
+    if isinstance(audio, np.ndarray | torch.Tensor | bytes | bytearray | memoryview | Mapping):
+        return True
+    return audio_path(audio) is not None
 
 
 def hear(
@@ -273,7 +372,7 @@ def audio_windows(audio: AudioSource | Samples, whole: int, step: int) -> Iterat
         InputError: for audio that cannot be read, or has samples that are NaN, infinite or no audio.
     """
     waiting = np.zeros(0, np.float32)
-    for samples in _resampled_blocks(audio):
+    for samples in resampled_blocks(_as_source(audio)):
         waiting = np.concatenate([waiting, samples])
         while len(waiting) > whole:
             yield waiting[:whole]
@@ -282,26 +381,10 @@ def audio_windows(audio: AudioSource | Samples, whole: int, step: int) -> Iterat
         yield waiting
 
 
-def _resampled_blocks(audio: AudioSource | Samples) -> Iterator[np.ndarray]:
+def _as_source(audio: AudioSource | Samples) -> AudioSource:
     if isinstance(audio, np.ndarray | torch.Tensor):
-        audio = {"array": audio, "sampling_rate": SAMPLING_RATE}
-    resampler = None
-    for samples, rate in decoded_blocks(audio):
-        if rate == SAMPLING_RATE:
-            yield samples
-            continue
-        resampler = resampler or soxr.ResampleStream(rate, SAMPLING_RATE, 1, dtype="float32")
-        yield resampler.resample_chunk(samples)
-    if resampler is not None:
-        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-
-
-def _pair(model: str | os.PathLike | FastSLM, device: str | None, dtype: str | None) -> FastSLM:
-    if isinstance(model, str | os.PathLike):
-        return load_fastslm(model, device, dtype)
-    if device is not None or dtype is not None:
-        raise InputError("device and dtype are for a model given by name; a loaded model has its own")
-    return model
+        return {"array": audio, "sampling_rate": SAMPLING_RATE}
+    return audio
 
 
 def _name(audio: AudioSource | Samples) -> str:

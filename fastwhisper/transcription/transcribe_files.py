@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..files import check_writable, write_whole
 from ..progress import progress_bar, set_aside
 from .decoding import GenerationOptions, check_prompt, decode_windows, window_seconds
-from .recordings import Recording, find_recordings, output_paths
+from .recordings import Recording, find_recordings, output_paths, public_name
 from .subtitles import WRITERS
 from .token_kinds import TokenKinds
 from .transcribe import Checkpoint, load_pair
@@ -88,7 +88,7 @@ def transcribe_files(
         for recording, result in _transcribe(whisper, processor, recordings, options, advance):
             if isinstance(result, Transcript):
                 for kind, path in zip(formats, paths.get(recording, ()), strict=False):
-                    write_whole(path, WRITERS[kind](recording.name, result))
+                    write_whole(path, WRITERS[kind](public_name(recording.name, files), result))
             with set_aside(progress):
                 yield recording.name, result
 

@@ -140,6 +140,17 @@ def test_lora_is_merged_into_a_plain_whisper(words, whisper_folder, tmp_path):
     assert all(name.endswith(("proj.weight", "fc1.weight", "fc2.weight")) for name in changed)
 
 
+def test_a_checkpoint_of_lora_names_no_place_of_this_machine(words, whisper_folder, tmp_path):
+    start = tmp_path / "start"
+    assert main(["init", "--teacher", str(whisper_folder), "--output", str(start), "--decoder_layers", "2"]) == 0
+    assert main(["distill", *words, "--student", str(start), "--lora_rank", "2", "--save_steps", "1"]) == 0
+    for checkpoint in (tmp_path / "out").glob("checkpoint-*"):
+        config = json.loads((checkpoint / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == "../start"
+        for text in (path.read_text() for path in checkpoint.iterdir() if path.suffix in (".json", ".md")):
+            assert str(tmp_path) not in text and str(whisper_folder) not in text
+
+
 def test_a_student_goes_on(words, whisper_folder, tmp_path, refused):
     start = tmp_path / "start"
     assert main(["init", "--teacher", str(whisper_folder), "--output", str(start), "--decoder_layers", "3"]) == 0

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from fastwhisper.cli.main import VERBS, main
-from fastwhisper.cli.slm import ACTIONS
+from fastwhisper.cli.slm import VERBS as ACTIONS
 from fastwhisper.trainers.askd_settings import ASKDSettings
 
 from ..tiny_models import CHECKPOINTING

@@ -132,3 +132,17 @@ def test_two_processes_label_each_row_once(teacher_folder, speech, tmp_path):
     batches = [[json.loads(line)["batch"] for line in part.read_text().splitlines()] for part in parts]
     assert batches == [[0, 2], [1]]
     assert (tmp_path / "two" / "metadata.jsonl").read_bytes() == (tmp_path / "one" / "metadata.jsonl").read_bytes()
+
+
+def test_the_table_names_audio_from_where_it_lies(whisper_folder, speech_folder, tmp_path):
+    """Also where the folder is reached by a link."""
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "deep")
+    output = tmp_path / "link" / "labels"
+    assert (
+        main(["label", "--model", str(whisper_folder), "--dataset", str(speech_folder), "--output", str(output)]) == 0
+    )
+    names = [json.loads(line)["file_name"] for line in (output / "metadata.jsonl").read_text().splitlines()]
+    assert all(name.startswith("../") and str(speech_folder) not in name for name in names)
+    rows = load_speech_dataset(output)
+    assert [row["audio"]["path"] for row in rows] == [str(speech_folder / f"{index}.wav") for index in range(6)]

@@ -184,7 +184,7 @@ def test_a_branch_and_a_pull_request(hub, pushed):
         ("create 404", "the Hub has no tester/c404"),
         ("create 500", "the Hub failed (500)"),
         ("commit 403", "may not write to tester/d403"),
-        ("commit 500", "try again"),
+        ("commit 500", "push again"),
         ("metadata 400", "the Hub did not accept tester/m400: Invalid metadata in README.md."),
         ("dropped", "the connection to http://127.0.0.1"),
     ],

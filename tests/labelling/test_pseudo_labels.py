@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from transformers import WhisperFeatureExtractor, WhisperProcessor
 
@@ -11,6 +12,7 @@ from fastwhisper.data.collator import SpeechCollator
 from fastwhisper.data.filtering import drop_unusable_rows
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.errors import InputError
+from fastwhisper.files import held_folder
 from fastwhisper.labelling import pseudo_labels
 from fastwhisper.labelling.pseudo_labels import LabelSettings, label_dataset, timestamped
 from fastwhisper.transcription.decoding import GenerationOptions, generate_transcripts
@@ -102,6 +104,23 @@ def test_killed_and_resumed_equals_one_run(model, processor, dataset, tmp_path, 
     # Run once more, there is nothing left to do.
     monkeypatch.setattr(pseudo_labels, "generate_transcripts", killed_after(0))
     assert label_dataset(model, processor, dataset, output, PLAIN).metadata.read_bytes() == whole
+
+
+def test_batches_of_two_runs_count_once(model, processor, dataset, tmp_path):
+    """Where a file system knows no locks."""
+    once = label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN).metadata.read_bytes()
+    parts = tmp_path / "labels" / "parts"
+    (parts / "process-00001.jsonl").write_bytes((parts / "process-00000.jsonl").read_bytes())
+    report = label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN)
+    assert report.metadata.read_bytes() == once and (report.labelled, report.kept) == (7, 7)
+
+
+def test_a_folder_that_another_run_labels_into_is_refused(model, processor, dataset, tmp_path):
+    with held_folder(tmp_path / "labels", PartialState()):
+        with pytest.raises(InputError, match="another run writes into .*labels"):
+            label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN)
+        assert not (tmp_path / "labels" / "parts").exists()
+    assert label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN).kept == 7
 
 
 def test_other_settings_are_refused(model, processor, dataset, tmp_path):
