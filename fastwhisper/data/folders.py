@@ -207,7 +207,7 @@ def _check_swallowed(row: Mapping[str, str | None], place: int | None, delimiter
     """Look for rows within a field of several lines: two marks that were never closed make one text of all between.
 
     Raises:
-        InputError: where a line within a field names an audio file that is there, in the place of its column.
+        InputError: if a line within a field names an audio file that is there, in the place of its column.
     """
     for within in (part for field in row.values() if field for part in field.splitlines()[1:]):
         cells = within.split(delimiter)

@@ -70,7 +70,7 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
                 (float32 unless given).
 
         Raises:
-            ValueError: for a teacher that is no Whisper, is quantised or has adapters, and for layers that it lacks.
+            ValueError: for a teacher that is not a Whisper, is quantised or has adapters, or for layers that it lacks.
 
         Source: Distil-Whisper (arXiv 2311.00430), section 3, for the maximally spaced initialisation.
         """

@@ -237,7 +237,7 @@ class FastSLMProcessor(ProcessorMixin):
             kwargs: Further arguments of `apply_chat_template`.
 
         Raises:
-            ValueError: for no audio, and for lists that are not as long as the list of audio.
+            ValueError: for no audio, or for lists that are not as long as the list of audio.
         """
         audios = list(make_list_of_audio_chat_template(audio))
         if not audios:

@@ -63,7 +63,7 @@ def load_speech_encoder(source: PreTrainedModel | str | os.PathLike) -> PreTrain
     """The encoder of a Whisper model, name or folder.
 
     Raises:
-        ValueError: for a model of another kind, and for weights that lack some of the encoder's.
+        ValueError: for a model of another kind, or for weights that lack some of the encoder's.
     """
     if isinstance(source, PreTrainedModel):
         config, model, missing = source.config, source, []

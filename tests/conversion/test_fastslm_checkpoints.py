@@ -184,7 +184,7 @@ def test_a_language_model_of_another_size_is_refused(folders, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "weights of the wrong size" in error and "(64, 48) instead of (32, 48)" in error
     assert main([*arguments, "--language_model", str(tmp_path / "none")]) == 2
-    assert "none is no checkpoint" in capsys.readouterr().err
+    assert "none is not a checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -93,8 +93,8 @@ def test_channels_are_averaged():
         ([2**40, -(2**40)], "of unknown scale"),
         ([0.1, np.nan], "NaN or infinite"),
         (np.array([0.1, -np.inf], np.float16), "NaN or infinite"),
-        (np.array([1000.0, -1000.0]), "samples of 1000, and floats are audio between -1 and 1"),
-        (np.array([3.0, -2.0, 0.0]), "samples of 3, and floats are audio between -1 and 1"),
+        (np.array([1000.0, -1000.0]), "samples of 1000, but float audio is between -1 and 1"),
+        (np.array([3.0, -2.0, 0.0]), "samples of 3, but float audio is between -1 and 1"),
         (np.array([0.1, 1e300]), r"samples of 1e\+300"),
     ],
 )
