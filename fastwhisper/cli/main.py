@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _sigterm_as_sigint() -> Iterator[None]:
-    """Let SIGTERM raise, too: what is half-written is tidied away."""
+    """Let SIGTERM raise as well, so that half-written files are cleaned up."""
 
     def stop(number: int, frame: object) -> None:
         raise Stopped("terminated", number)

@@ -194,7 +194,8 @@ def _table_rows(text: str, table: Path, path_columns: Sequence[str]) -> Iterator
                 raise InputError(f"{table} line {line} has more fields than the header")
             if row:
                 # Spreadsheets end in columns without a name, and pandas begins with one that counts the rows.
-                found = {name: value for name, value in zip_longest(header, row) if name}
+                # An empty cell is a missing value: a text that is empty on purpose is for JSON Lines.
+                found = {name: value or None for name, value in zip_longest(header, row) if name}
                 if end > line:
                     place = next((index for index, name in enumerate(header) if name in path_columns), None)
                     _check_swallowed(found, place, delimiter, table, line)
@@ -207,7 +208,7 @@ def _check_swallowed(row: Mapping[str, str | None], place: int | None, delimiter
     """Look for rows within a field of several lines: two marks that were never closed make one text of all between.
 
     Raises:
-        InputError: where a line within a field names an audio file that is there, in the place of its column.
+        InputError: if a line within a field names an audio file that is there, in the place of its column.
     """
     for within in (part for field in row.values() if field for part in field.splitlines()[1:]):
         cells = within.split(delimiter)

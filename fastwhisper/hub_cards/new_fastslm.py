@@ -55,7 +55,7 @@ def write_new_fastslm(
     """
     check_positive(num_queries=num_queries)
     if query_clock not in QUERY_CLOCKS:
-        raise InputError(f"there is no query_clock {query_clock!r}; it is {' or '.join(QUERY_CLOCKS)}")
+        raise InputError(f"there is no query_clock {query_clock!r}; it must be {' or '.join(QUERY_CLOCKS)}")
     with new_folder(Path(folder)) as place:
         speech_encoder, extractor = load_encoder(encoder)
         base, tokenizer = load_language_model(language_model)

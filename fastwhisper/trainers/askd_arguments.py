@@ -15,7 +15,7 @@ class ASKDTrainingArguments(ASKDSettings, Seq2SeqTrainingArguments):
     r"""`Seq2SeqTrainingArguments` with the settings of [`ASKDSettings`].
 
     Raises:
-        InputError: for a setting outside its range or not finite, and for FSDP, DeepSpeed ZeRO-3, torch.compile and
+        InputError: for a setting outside its range or not finite, or for FSDP, DeepSpeed ZeRO-3, torch.compile and
             other ways of running that ASKD is not tested with; raised before anything is loaded.
     """
 

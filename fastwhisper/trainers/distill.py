@@ -124,7 +124,7 @@ def distill(
         `DistillReport`
 
     Raises:
-        InputError: before the first step, for a model, data or a setting that cannot be used, and for an output folder
+        InputError: before the first step, for a model, data or a setting that cannot be used, or for an output folder
             that another run is using; later, for a loss that is not finite and a checkpoint that cannot be written.
         Stopped: after SIGINT or SIGTERM, at a step, with a checkpoint.
     """

@@ -38,7 +38,7 @@ LONG_FORMS = ("stitch",)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a FastSLM answers.
+    """The answer of a FastSLM.
 
     Args:
         text (`str`): without surrounding space.
@@ -73,12 +73,12 @@ class AnswerOptions:
         """Check that a model can do what is asked for.
 
         Raises:
-            InputError: where it cannot.
+            InputError: if it cannot.
         """
         numbers = {"max_new_tokens": self.max_new_tokens, "span_windows": self.span_windows}
         check_positive(**{name: number for name, number in numbers.items() if number is not None})
         if self.long_form not in (None, *LONG_FORMS):
-            raise InputError(f"long_form {self.long_form!r} is unknown; it is {' or '.join(LONG_FORMS)}")
+            raise InputError(f"long_form={self.long_form!r} is unknown; it must be {' or '.join(LONG_FORMS)}")
         if self.span_windows is not None and self.long_form is None:
             raise InputError("span_windows needs long_form='stitch'")
         try:
@@ -117,7 +117,7 @@ def ask(
         options: Fields of [`AnswerOptions`].
 
     Raises:
-        InputError: for audio, a model or an option that cannot be used, and for audio beyond the model's context
+        InputError: for audio, a model or an option that cannot be used, or for audio beyond the model's context
             without `long_form`.
     """
     pair = load_fastslm_pair(model, device, dtype)
@@ -155,7 +155,7 @@ def load_fastslm(name: str | os.PathLike, device: str | None = None, dtype: str 
         dtype (`str`, *optional*): `float32`, `float16` or `bfloat16`; as saved by default.
 
     Raises:
-        InputError: where there is no such FastSLM, for an unknown device or dtype.
+        InputError: if there is no such FastSLM, for an unknown device or dtype.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
@@ -165,7 +165,7 @@ def load_fastslm(name: str | os.PathLike, device: str | None = None, dtype: str 
     with loading(name, "config.json"):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     if not isinstance(config, FastSLMConfig):
-        raise InputError(f"{name} is no FastSLM: its model_type is {config.model_type!r}")
+        raise InputError(f"{name} is not a FastSLM: its model_type is {config.model_type!r}")
     with loading(name, "the processor"):
         processor = FastSLMProcessor.from_pretrained(name, trust_remote_code=False)
     model = load_weights(
@@ -212,12 +212,12 @@ def load_fastslm_pair(
     """A FastSLM and its processor, loaded unless they are given.
 
     Raises:
-        InputError: as [`load_fastslm`], and for a device or dtype with a loaded model.
+        InputError: as [`load_fastslm`], or for a device or dtype with a loaded model.
     """
     if isinstance(model, str | os.PathLike):
         return load_fastslm(model, device, dtype)
     if device is not None or dtype is not None:
-        raise InputError("device and dtype are for a model given by name; a loaded model has its own")
+        raise InputError("device and dtype only apply to a model given by name; a loaded model has its own")
     return model
 
 
@@ -259,7 +259,7 @@ def answer(
     audio = audio_source(audio)
     options.check(model)
     if prompt.count(processor.audio_token) != 1:
-        raise InputError(f"{processor.audio_token} stands for the audio: a question must not have it")
+        raise InputError(f"{processor.audio_token} stands for the audio: a question must not contain it")
     _check_fits(pair, audio, prompt, options)
     windows = audio_windows(audio, processor.feature_extractor.n_samples, processor.step_samples)
     heard = hear(model, processor, windows, options.tokens_per_window, heard_progress)
@@ -298,7 +298,7 @@ def _check_fits(pair: FastSLM, audio: AudioSource, prompt: str, options: AnswerO
     """Check by the header, before anything is encoded, that the audio fits the context; streams come once, unread.
 
     Raises:
-        InputError: where it does not.
+        InputError: if it does not.
     """
     model, processor = pair
     context = context_tokens(model.config)

@@ -33,7 +33,7 @@ def transcribe(
 ) -> Transcription:
     r"""Transcribe a recording of any length with a Whisper or a student of one.
 
-    The audio is read, and the model loaded, at once; decoding begins when the result is read, and goes window by
+    The audio is read and the model loaded at once; decoding starts when the result is read, and goes window by
     window (30 s of audio). The text is that of transformers' own `generate`.
 
     ```python
@@ -45,28 +45,28 @@ def transcribe(
 
     Args:
         audio (`AudioSource`, `np.ndarray`, `torch.Tensor` or `tuple`):
-            Anything that [`load_audio`] reads, such as a path, the bytes of a file or a dictionary with `array` and
-            `sampling_rate`; samples alone, which are taken to be at 16 kHz; or samples and their sampling rate.
+            Anything that [`load_audio`] reads: a path, the bytes of a file, a dictionary with `array` and
+            `sampling_rate`; just samples, assumed to be at 16 kHz; or samples and their sampling rate.
         model (`str`, `os.PathLike` or `tuple[WhisperForConditionalGeneration, WhisperProcessor]`):
             Name on the Hub or folder; for several recordings the pair that [`load_checkpoint`] returns, so that it is
             loaded once.
         language (`str`, *optional*):
-            Code or English name; by default the model's own, else auto-detected.
+            Code or English name; by default the model's own, or auto-detected.
         task (`str`, *optional*, defaults to `"transcribe"`):
             `transcribe`, or `translate` into English.
         timestamps (`bool`, *optional*, defaults to `False`):
             Let the model cut its text into segments with times. Without it, audio that fits one window is a single
             segment; longer audio always has them.
         word_timestamps (`bool`, *optional*, defaults to `False`):
-            Times of words, and so of segments.
+            Give times of words, and so of segments.
         num_beams (`int`, *optional*, defaults to 1):
             Beams; 1 is greedy.
         temperatures (`Sequence[float]`, *optional*, defaults to 0.0 to 1.0 in steps of 0.2):
-            Where segments have times: the next is tried where the text repeats itself or is improbable.
+            If segments have times, the next is tried if the text repeats itself or is improbable.
         seed (`int`, *optional*, defaults to 0):
-            Fixes what temperatures above 0 draw.
+            Seed for sampling at temperatures above 0.
         device, dtype (*optional*):
-            As for [`load_checkpoint`], where `model` is a name or folder.
+            As for [`load_checkpoint`], if `model` is a name or folder.
 
     Returns:
         [`Transcription`]: `segments`, decoded as they are read; `text`, `language`, `duration`.
@@ -94,7 +94,7 @@ def transcribe(
 def load_pair(
     model: Checkpoint, device: str | None = None, dtype: str | None = None
 ) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
-    """A model and its processor, loaded unless they are given; what a generation config lacks is added to it.
+    """A model and its processor, loaded unless they are given; a generation config is completed if needed.
 
     Raises:
         InputError: for a checkpoint that cannot be loaded, or for a device or dtype with a loaded model.
@@ -102,7 +102,7 @@ def load_pair(
     if isinstance(model, str | os.PathLike):
         return load_checkpoint(os.fspath(model), device, dtype)
     if device is not None or dtype is not None:
-        raise InputError("device and dtype are for a model given by name; a loaded model has its own")
+        raise InputError("device and dtype only apply to a model given by name; a loaded model has its own")
     whisper, processor = model
     complete_generation_config(whisper.generation_config, whisper.config, processor.tokenizer)
     return whisper, processor

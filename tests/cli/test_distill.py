@@ -106,7 +106,7 @@ def test_stopped_and_resumed_is_the_same_run(words, tmp_path, refused):
     shutil.rmtree(tmp_path / "out" / "checkpoint-4")
     shutil.copytree(tmp_path / "out" / "checkpoint-2", tmp_path / "kept")
     assert "has checkpoints of another run" in refused("distill", *words)
-    assert "is no checkpoint" in refused("distill", *words, "--resume_from_checkpoint", str(tmp_path / "out"))
+    assert "is not a checkpoint" in refused("distill", *words, "--resume_from_checkpoint", str(tmp_path / "out"))
 
     assert main(["distill", *words, "--resume_from_checkpoint", "last"]) == 0
     resumed = weights(tmp_path / "out")
@@ -205,8 +205,8 @@ def test_rows_that_cannot_be_used_are_counted(words, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--teacher", "/nowhere/at/all"], "/nowhere/at/all is no checkpoint"),
-        (["--student", "/nowhere/at/all"], "/nowhere/at/all is no checkpoint"),
+        (["--teacher", "/nowhere/at/all"], "/nowhere/at/all is not a checkpoint"),
+        (["--student", "/nowhere/at/all"], "/nowhere/at/all is not a checkpoint"),
         (["--dataset", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
         (["--eval_dataset", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
         (["--text_column", "words"], "no column 'words' for the text; its columns are audio"),

@@ -74,7 +74,7 @@ def test_recipe_with_timestamps(teacher_folder, speech, tmp_path):
         (["--audio_column", "sound"], "no column sound that names the audio files"),
         (["--split", "test"], "no split 'test'; it has train"),
         (["--dataset", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
-        (["--model", "/nowhere/at/all"], "/nowhere/at/all is no checkpoint"),
+        (["--model", "/nowhere/at/all"], "/nowhere/at/all is not a checkpoint"),
         (["--language", "klingon"], "klingon"),
         (["--task", "summarize"], "there is no task 'summarize'"),
         (["--dtype", "int8"], "there is no dtype 'int8'"),

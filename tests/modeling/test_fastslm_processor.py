@@ -141,7 +141,7 @@ def test_the_same_sound_in_another_form(processor, audio):
         (np.array([0.0, np.inf], np.float32), "NaN or infinite"),
         (np.zeros(100, bool), "floats or integers"),
         (np.zeros(100, np.complex64), "floats or integers"),
-        (32768 * tone(0.5), "floats are audio between -1 and 1"),
+        (32768 * tone(0.5), "float audio is between -1 and 1"),
         (np.zeros((2, 2, 50), np.float32), "3 axes"),
     ],
 )
