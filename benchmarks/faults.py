@@ -15,13 +15,15 @@ import random
 import signal
 import tempfile
 import time
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from benchmarks.run_record import run_record
-from tests.faults.runs import Runs, result, send_at_random, torn_files
+from tests.faults.runs import AFTER_THE_END, Run, Runs, result, send_at_random, torn_files
 
 LABEL_EVERY = 4  # kills of `distill` for one of `label`
 
@@ -41,10 +43,7 @@ class Kills:
 
     def kill_distill(self, number: int, draws: random.Random) -> dict[str, Any]:
         """One kill of `distill`, every other one within a save, and what the run came to afterwards."""
-        output = self.folder / f"distill-{number}"
-        run = self.runs.distill(output)
-        where = send_at_random(run, output, draws, self.seconds, signal.SIGKILL, within_save=number % 2 == 1)
-        run.wait()
+        output, where = self._killed(self.runs.distill, f"distill-{number}", draws, self.seconds, number % 2 == 1)
         torn = torn_files(output)
         again = self.runs.go_on(output)
         code = again.wait()
@@ -53,10 +52,7 @@ class Kills:
 
     def kill_label(self, number: int, draws: random.Random) -> dict[str, Any]:
         """One kill of `label`, and what the run came to afterwards."""
-        output = self.folder / f"label-{number}"
-        run = self.runs.label(output)
-        where = send_at_random(run, output, draws, self.label_seconds, signal.SIGKILL, within_save=False)
-        run.wait()
+        output, where = self._killed(self.runs.label, f"label-{number}", draws, self.label_seconds, False)
         table = output / "metadata.jsonl"
         expected = (self.labels / "metadata.jsonl").read_bytes()
         torn = [table.name] if table.exists() and table.read_bytes() != expected else []
@@ -65,7 +61,20 @@ class Kills:
         same = code == 0 and table.read_bytes() == expected
         return self._line("label", number, where, code, same, torn, again.said)
 
-    def _time(self, start: Any, name: str) -> tuple[Path, float]:
+    def _killed(
+        self, start: Callable[[Path], Run], name: str, draws: random.Random, seconds: float, within_save: bool
+    ) -> tuple[Path, str]:
+        """The folder of a run that was killed, and where; one that ended before the kill does not count."""
+        for attempt in count():
+            output = self.folder / f"{name}-{attempt}"
+            run = start(output)
+            where = send_at_random(run, output, draws, seconds, signal.SIGKILL, within_save)
+            run.wait()
+            if where != AFTER_THE_END:
+                break
+        return output, where
+
+    def _time(self, start: Callable[[Path], Run], name: str) -> tuple[Path, float]:
         """A run that is left alone, and how long it takes."""
         begun = time.monotonic()
         run = start(self.folder / name)

@@ -128,7 +128,7 @@ def read_metadata(folder: Path, audio_column: str = "audio") -> dict[str, list[A
         )
     values: dict[str, list[Any]] = {column: [row.get(column) for _, row in rows] for column in columns}
     names = values.pop(path_column)
-    # Any other column of that name gives way.
+    # Another column of that name would take the place of the files.
     values.pop(audio_column, None)
     paths = [_locate(folder, name) for name in names]
     if not any(path is not None and ("://" in path or os.path.isfile(path)) for path in paths):
@@ -194,7 +194,8 @@ def _table_rows(text: str, table: Path, path_columns: Sequence[str]) -> Iterator
                 raise InputError(f"{table} line {line} has more fields than the header")
             if row:
                 # Spreadsheets end in columns without a name, and pandas begins with one that counts the rows.
-                found = {name: value for name, value in zip_longest(header, row) if name}
+                # An empty cell is a missing value: a text that is empty on purpose is for JSON Lines.
+                found = {name: value or None for name, value in zip_longest(header, row) if name}
                 if end > line:
                     place = next((index for index, name in enumerate(header) if name in path_columns), None)
                     _check_swallowed(found, place, delimiter, table, line)

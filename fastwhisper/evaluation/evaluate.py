@@ -14,10 +14,10 @@ from .comparison import ComparisonSettings, compare_models
 
 
 def evaluate(
-    model: str,
+    model: str | os.PathLike,
     dataset: DatasetSource,
     *,
-    against: str | Sequence[str] = (),
+    against: str | os.PathLike | Sequence[str | os.PathLike] = (),
     dataset_config: str | None = None,
     split: str | None = None,
     audio_column: str = "audio",
@@ -40,9 +40,9 @@ def evaluate(
     r"""Measure one or more Whispers on the same audio.
 
     Args:
-        model (`str`): Name on the Hub or folder.
+        model (`str` or `os.PathLike`): Name on the Hub or folder.
         dataset (`DatasetSource`): Name on the Hub, folder, or dataset, as for [`load_speech_dataset`].
-        against (`str` or `Sequence[str]`, *optional*): More models, for example the teacher of the first.
+        against (`str`, `os.PathLike` or several, *optional*): More models, for example the teacher of the first.
         dataset_config, split, audio_column, text_column, limit, streaming (*optional*):
             As for [`load_speech_dataset`].
         language (`str`, *optional*): Code or English name; by default the model's own, or detected per row.
@@ -76,7 +76,8 @@ def evaluate(
         streaming=streaming,
         limit=limit,
     )
-    names = [model, *([against] if isinstance(against, str) else against)]
+    others = [against] if isinstance(against, str | os.PathLike) else against
+    names = [os.fspath(name) for name in (model, *others)]
     shown = [display_name(name) for name in names]
     models = [
         (label if shown.count(label) == 1 else name, *load_checkpoint(name, device, dtype))

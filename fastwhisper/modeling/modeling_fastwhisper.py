@@ -112,11 +112,12 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         if is_main_process and os.path.isfile(os.path.join(save_directory, "config.json")):
             write_own_code(save_directory)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "peft_config":  # where peft leaves the configs of the adapters that it puts into a model
-            for adapter in value.values():
-                adapter.save_pretrained = partial(_save_adapter_config, adapter)
-        super().__setattr__(name, value)
+    def state_dict(self, *args, **kwargs) -> Any:
+        """As that of every module; the adapters in the model, which peft saves next, will name Whisper as theirs."""
+        # Here and not where the adapters come in: of a second one peft tells the model nothing.
+        for adapter in vars(self).get("peft_config", {}).values():
+            adapter.save_pretrained = partial(_save_adapter_config, adapter)
+        return super().state_dict(*args, **kwargs)
 
     @can_return_tuple
     def forward(

@@ -67,7 +67,7 @@ def _holding_its_folder(distill: Callable[..., DistillReport]) -> Callable[..., 
 
 @_holding_its_folder
 def distill(
-    teacher: str,
+    teacher: str | os.PathLike,
     dataset: DatasetSource,
     training_arguments: ASKDTrainingArguments,
     *,
@@ -98,7 +98,7 @@ def distill(
     Evaluation runs every epoch unless `training_arguments.eval_strategy` says otherwise.
 
     Args:
-        teacher (`str`): Name on the Hub or folder of a Whisper.
+        teacher (`str` or `os.PathLike`): Name on the Hub or folder of a Whisper.
         dataset (`DatasetSource`): Training data, as for [`load_speech_dataset`].
         training_arguments (`ASKDTrainingArguments`): Settings of the training.
         dataset_config, split, audio_column, text_column, limit, streaming (*optional*):

@@ -1,5 +1,6 @@
 """Loads a Whisper and its processor by name or folder, ready to transcribe."""
 
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,14 +25,14 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def load_checkpoint(
-    name: str, device: str | None = None, dtype: str | None = None
+    name: str | os.PathLike, device: str | None = None, dtype: str | None = None
 ) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
     """Load a Whisper, or a student of one, for inference; its generation config is completed if needed.
 
     Code in the checkpoint is never run.
 
     Args:
-        name (`str`): name on the Hub or folder.
+        name (`str` or `os.PathLike`): name on the Hub or folder.
         device (`str`, *optional*): for example `cpu` or `cuda:0`; by default CUDA if available.
         dtype (`str`, *optional*): `float32`, `float16` or `bfloat16`; float32 on the CPU, which is slow at the others,
             float16 on CUDA.
@@ -45,7 +46,7 @@ def load_checkpoint(
     if dtype not in DTYPES:
         raise InputError(f"there is no dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
     check_device(device)
-    model, processor = load_whisper(name, WhisperForConditionalGeneration, DTYPES[dtype], device)
+    model, processor = load_whisper(os.fspath(name), WhisperForConditionalGeneration, DTYPES[dtype], device)
     return model.eval(), processor
 
 

@@ -14,8 +14,10 @@ from ..configuration.configuration_fastslm import FastSLMConfig
 from ..data.audio import (
     AudioSource,
     EmptyAudioError,
+    Samples,
     audio_duration,
     audio_path,
+    audio_source,
     describe_audio,
     resampled_blocks,
 )
@@ -31,7 +33,6 @@ from .checkpoints import DTYPES, check_device
 from .whisper_checks import check_extractor
 
 FastSLM: TypeAlias = tuple[FastSLMForCausalLM, FastSLMProcessor]
-Samples: TypeAlias = np.ndarray | torch.Tensor
 LONG_FORMS = ("stitch",)
 
 
@@ -87,7 +88,7 @@ class AnswerOptions:
 
 
 def ask(
-    audio: AudioSource | Samples,
+    audio: AudioSource | Samples | tuple[Samples, int],
     question: str = "What is said?",
     *,
     model: str | os.PathLike | FastSLM,
@@ -106,7 +107,8 @@ def ask(
 
     Args:
         audio (`AudioSource`, `np.ndarray` or `torch.Tensor`):
-            Anything that [`load_audio`] reads, such as a path; or samples alone, which are taken to be at 16 kHz.
+            Anything that [`load_audio`] reads, such as a path; samples alone, which are taken to be at 16 kHz; or
+            samples and their sampling rate.
         question (`str`, *optional*, defaults to `"What is said?"`): What to ask.
         model (`str`, `os.PathLike` or `tuple[FastSLMForCausalLM, FastSLMProcessor]`):
             Name on the Hub or folder; for several questions the pair that [`load_fastslm`] returns, so that it is
@@ -123,7 +125,7 @@ def ask(
 
 
 def transcribe_with_fastslm(
-    audio: AudioSource | Samples,
+    audio: AudioSource | Samples | tuple[Samples, int],
     *,
     model: str | os.PathLike | FastSLM,
     language: str | None = None,
@@ -233,7 +235,7 @@ def transcription_prompt(processor: FastSLMProcessor, language: str | None) -> s
 
 def answer(
     pair: FastSLM,
-    audio: AudioSource | Samples,
+    audio: AudioSource | Samples | tuple[Samples, int],
     prompt: str,
     options: AnswerOptions,
     heard_progress: Callable[[int], Any] = lambda windows: None,
@@ -254,6 +256,7 @@ def answer(
         InputError: As [`ask`].
     """
     model, processor = pair
+    audio = audio_source(audio)
     options.check(model)
     if prompt.count(processor.audio_token) != 1:
         raise InputError(f"{processor.audio_token} stands for the audio: a question must not contain it")
@@ -262,7 +265,7 @@ def answer(
     heard = hear(model, processor, windows, options.tokens_per_window, heard_progress)
     counts = heard.window_token_counts.tolist()  # type: ignore[union-attr]
     if not counts:
-        raise EmptyAudioError(f"{_name(audio)} is empty: it has no samples")
+        raise EmptyAudioError(f"{describe_audio(audio)} is empty: it has no samples")
     inputs = _prompt_inputs(processor, prompt, counts, options).to(model.device)
     try:
         outputs = model.generate(
@@ -279,7 +282,7 @@ def answer(
             max_new_tokens=options.max_new_tokens,
         )
     except AudioTooLongError as error:
-        raise InputError(f"{_name(audio)}: {error}") from error
+        raise InputError(f"{describe_audio(audio)}: {error}") from error
     said = outputs.sequences[0, inputs["input_ids"].shape[1] :]
     return Answer(processor.tokenizer.decode(said, skip_special_tokens=True).strip(), outputs.finish_reasons[0])
 
@@ -291,7 +294,7 @@ def _prompt_inputs(
     return processor.tokenizer(text, add_special_tokens=False, return_tensors="pt")
 
 
-def _check_fits(pair: FastSLM, audio: AudioSource | Samples, prompt: str, options: AnswerOptions) -> None:
+def _check_fits(pair: FastSLM, audio: AudioSource, prompt: str, options: AnswerOptions) -> None:
     """Check by the header, before anything is encoded, that the audio fits the context; streams come once, unread.
 
     Raises:
@@ -301,14 +304,14 @@ def _check_fits(pair: FastSLM, audio: AudioSource | Samples, prompt: str, option
     context = context_tokens(model.config)
     if options.long_form is not None or context is None or not _has_header(audio):
         return
-    samples = math.ceil(audio_duration(_as_source(audio)) * SAMPLING_RATE)
+    samples = math.ceil(audio_duration(audio) * SAMPLING_RATE)
     if samples == 0:
         return
     if processor.num_windows(samples) > context:
         hours = samples / SAMPLING_RATE / 3600
         raise InputError(
-            f"{_name(audio)}: the audio does not fit the language model: it is {hours:.1f} hours long, more windows "
-            f"than the {context} tokens that are available. Give less audio, or long_form='stitch'"
+            f"{describe_audio(audio)}: the audio does not fit the language model: it is {hours:.1f} hours long, more "
+            f"windows than the {context} tokens that are available. Give less audio, or long_form='stitch'"
         )
     counts = processor.window_token_counts(samples, options.tokens_per_window)
     ids = _prompt_inputs(processor, prompt, counts, options)["input_ids"]
@@ -316,11 +319,11 @@ def _check_fits(pair: FastSLM, audio: AudioSource | Samples, prompt: str, option
     try:
         check_fits(model.config, ids, None, [heard], options.max_new_tokens or 1)
     except AudioTooLongError as error:
-        raise InputError(f"{_name(audio)}: {error}") from error
+        raise InputError(f"{describe_audio(audio)}: {error}") from error
 
 
-def _has_header(audio: AudioSource | Samples) -> bool:
-    if isinstance(audio, np.ndarray | torch.Tensor | bytes | bytearray | memoryview | Mapping):
+def _has_header(audio: AudioSource) -> bool:
+    if isinstance(audio, bytes | bytearray | memoryview | Mapping):
         return True
     return audio_path(audio) is not None
 
@@ -365,27 +368,17 @@ def hear(
     return FastSLMAudioOutput(pooler_output=torch.cat(tokens).clone(), window_token_counts=torch.cat(counts))
 
 
-def audio_windows(audio: AudioSource | Samples, whole: int, step: int) -> Iterator[np.ndarray]:
+def audio_windows(audio: AudioSource | Samples | tuple[Samples, int], whole: int, step: int) -> Iterator[np.ndarray]:
     """Windows of at most `whole` samples at 16 kHz, one each `step` samples; files are read as they are needed.
 
     Raises:
         InputError: for audio that cannot be read, or has samples that are NaN, infinite or no audio.
     """
     waiting = np.zeros(0, np.float32)
-    for samples in resampled_blocks(_as_source(audio)):
+    for samples in resampled_blocks(audio_source(audio)):
         waiting = np.concatenate([waiting, samples])
         while len(waiting) > whole:
             yield waiting[:whole]
             waiting = waiting[step:]
     if len(waiting):
         yield waiting
-
-
-def _as_source(audio: AudioSource | Samples) -> AudioSource:
-    if isinstance(audio, np.ndarray | torch.Tensor):
-        return {"array": audio, "sampling_rate": SAMPLING_RATE}
-    return audio
-
-
-def _name(audio: AudioSource | Samples) -> str:
-    return "the audio in memory" if isinstance(audio, np.ndarray | torch.Tensor) else describe_audio(audio)

@@ -4,11 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import numpy as np
-import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from ..data.audio import SAMPLING_RATE, AudioSource, load_audio
+from ..data.audio import SAMPLING_RATE, AudioSource, Samples, audio_source, load_audio
 from ..errors import InputError
 from ..modeling.whisper_generation_config import complete_generation_config
 from .checkpoints import load_checkpoint
@@ -17,7 +15,6 @@ from .token_kinds import TokenKinds
 from .transcripts import Transcription
 
 Checkpoint: TypeAlias = str | os.PathLike | tuple[WhisperForConditionalGeneration, WhisperProcessor]
-Samples: TypeAlias = np.ndarray | torch.Tensor
 
 
 def transcribe(
@@ -86,7 +83,7 @@ def transcribe(
         temperatures=tuple(temperatures),
         seed=seed,
     )
-    samples = load_audio(_source(audio))
+    samples = load_audio(audio_source(audio))
     whisper, processor = load_pair(model, device, dtype)
     check_prompt(whisper.generation_config, language, task)
     window_seconds(whisper, processor)
@@ -109,14 +106,3 @@ def load_pair(
     whisper, processor = model
     complete_generation_config(whisper.generation_config, whisper.config, processor.tokenizer)
     return whisper, processor
-
-
-def _source(audio: AudioSource | Samples | tuple[Samples, int]) -> AudioSource:
-    if isinstance(audio, np.ndarray | torch.Tensor):
-        audio = (audio, SAMPLING_RATE)
-    if not isinstance(audio, tuple):
-        return audio
-    if len(audio) != 2:
-        raise InputError(f"an audio tuple must be (samples, sampling rate), not {len(audio)} values")
-    samples, sampling_rate = audio
-    return {"array": samples, "sampling_rate": sampling_rate}

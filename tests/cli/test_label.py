@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from transformers import WhisperFeatureExtractor, WhisperProcessor
 
+import fastwhisper
 from fastwhisper.cli.main import main
 from fastwhisper.data.loading import load_speech_dataset
 
@@ -48,6 +50,13 @@ def test_labels_load_as_a_dataset(teacher_folder, speech, tmp_path, capsys):
     labels = load_speech_dataset(tmp_path / "labels")
     assert labels["reference"][:] == ["sentence 0", "sentence 1", "sentence 2"]
     assert (tmp_path / "labels" / "labelling.json").is_file()
+
+
+def test_folders_in_python_are_paths_too(teacher_folder, speech, tmp_path):
+    assert isinstance(teacher_folder, Path)
+    assert fastwhisper.label(teacher_folder, speech, tmp_path / "labels", timestamps=False, limit=1).kept == 1
+    report = fastwhisper.evaluate(teacher_folder, speech, limit=1, show_progress=False)
+    assert [model["name"] for model in report["models"]] == [teacher_folder.name]
 
 
 def test_recipe_with_timestamps(teacher_folder, speech, tmp_path):

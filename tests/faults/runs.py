@@ -36,6 +36,7 @@ TRAINING = (
 )
 LABELLING = "--language en --batch_size 1 --device cpu"
 TIMEOUT = 300.0
+AFTER_THE_END = "after the end"
 
 _forked = multiprocessing.get_context("forkserver")
 _forked.set_forkserver_preload([__name__, "fastwhisper.trainers.distill", "fastwhisper.labelling.label"])
@@ -167,7 +168,7 @@ def send_at_random(
     else:
         time.sleep(draws.random() * seconds)
     where = "in a save" if (output / STAGING).is_dir() else f"after {len(checkpoints(output))} checkpoints kept"
-    where = where if run.running else "after the end"
+    where = where if run.running else AFTER_THE_END
     run.send(number)
     return where
 

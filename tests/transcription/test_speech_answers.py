@@ -110,7 +110,7 @@ def test_samples_in_every_form_are_answered_as_a_file(pair, tmp_path, long_form)
     settings = {"model": pair, "max_new_tokens": 8, "long_form": long_form, "window_times": True}
     expected = fastwhisper.transcribe_with_fastslm(path, **settings)
     held = {"array": samples, "sampling_rate": SECOND}
-    for form in (samples, torch.from_numpy(samples), held, Path(path).read_bytes()):
+    for form in (samples, torch.from_numpy(samples), (samples, SECOND), held, Path(path).read_bytes()):
         assert fastwhisper.transcribe_with_fastslm(form, **settings) == expected
 
 
