@@ -115,7 +115,8 @@ def _one_line(error: Exception, verb: str) -> str | None:
         place = f" for {error.filename}" if error.filename else ""
         return f"no space left on the disk{place}: free some and run the command again"
     # By name, so that torch need not be imported here.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    no_memory = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(error)
+    if isinstance(error, MemoryError) or no_memory:
         way_out = f": lower {BATCH_FLAGS[verb]}" if verb in BATCH_FLAGS else ""
         return f"out of memory{way_out}"
     return None
