@@ -280,12 +280,10 @@ def _check_language(
 
 def _with_lora(student: WhisperForConditionalGeneration, rank: int, output: str | None) -> PeftModel:
     targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
-    adapted = get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))  # type: ignore
-    # Checkpoints record it, and are passed on: no path of this machine.
-    config = adapted.peft_config["default"]
-    if config.base_model_name_or_path and os.path.isabs(config.base_model_name_or_path):
-        config.base_model_name_or_path = os.path.relpath(config.base_model_name_or_path, output)
-    return adapted
+    # Checkpoints and their cards record it, and are passed on: no path of this machine.
+    if os.path.isabs(student.name_or_path):
+        student.name_or_path = student.config.name_or_path = os.path.relpath(student.name_or_path, output)
+    return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))  # type: ignore
 
 
 def _names(dataset: DatasetSource) -> list[str]:
