@@ -1,13 +1,23 @@
-"""Write files and folders completely or not at all."""
+"""Write files and folders completely or not at all, and keep a second run out of a folder."""
 
+import errno
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+LOCK_NAME = ".lock"
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -59,3 +69,78 @@ def check_writable(path: Path) -> None:
         raise InputError(f"cannot create the folder {path.parent}: {error.strerror}") from error
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"cannot write to the folder {path.parent}")
+
+
+def sync(folder: Path) -> None:
+    """Have a folder and all in it on the disk before the next rename, whatever becomes of the machine's power."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    _sync_names(folder)
+
+
+def _sync_names(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def put_in_place(folder: Path, place: Path) -> None:
+    """Rename a whole folder; what was at its place is gone."""
+    aside = folder.with_name(f"{folder.name}.replaced")
+    if place.exists():
+        place.rename(aside)
+    folder.rename(place)
+    _sync_names(place.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def move_files(folder: Path, place: Path, last: str) -> None:
+    """Move the files of a folder into another, each as a whole, `last` after all others."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == last):
+        if path.is_dir() and (place / path.name).exists():
+            shutil.rmtree(place / path.name)
+        os.replace(path, place / path.name)
+
+
+@contextmanager
+def held_folder(folder: Path, state: "PartialState") -> Iterator[None]:
+    """Hold a folder, which is made, against any other run; the processes of one launch hold it together.
+
+    A process that dies lets go of it. A folder that was made for it and is empty in the end is gone.
+
+    Raises:
+        InputError: on every process, if another run holds it or it cannot be written in.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    lock = FileLock(folder / LOCK_NAME, blocking=False)
+    refusal: list[str | None] = [None]
+    new = not folder.exists()
+    if state.is_main_process:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            refusal = [f"another run writes into {folder}: wait for its end, or choose another folder"]
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            refusal = [f"the folder {folder} cannot be written in: {error.strerror}"]
+    broadcast_object_list(refusal)
+    if refusal[0] is not None:
+        raise InputError(refusal[0])
+    try:
+        yield
+    finally:
+        if state.is_main_process:
+            lock.release()
+            # Otherwise the file stays: another run may already have opened it, and would lock a file that is gone.
+            if new and [path.name for path in folder.iterdir()] == [LOCK_NAME]:
+                (folder / LOCK_NAME).unlink()
+                folder.rmdir()

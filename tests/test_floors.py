@@ -15,7 +15,7 @@ from .import_graph import circles, imports_of, modules_of, string_imports_of
 PACKAGE = Path(fastwhisper.__file__).parent
 CONTRIBUTING = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
-GROUND = ("errors", "files", "progress")
+GROUND = ("errors", "files", "model_folders", "progress")
 # Room to the rooms that it may import: these, and what these may import. `fastwhisper` is the face, __init__.py.
 FLOORS: dict[str, tuple[str, ...]] = {
     "configuration": (),
@@ -35,6 +35,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "__main__": ("cli",),
     "errors": (),
     "files": ("errors",),
+    "model_folders": ("errors",),
     "progress": ("errors",),
 }
 # Where a module may be found by its name: the public names, and the verbs of the command line.

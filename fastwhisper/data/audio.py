@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import soundfile
 import soxr
+import torch
 
 from ..errors import InputError
 from ..modeling.waveforms import SAMPLING_RATE, check_loudness, mono_samples
@@ -51,6 +52,23 @@ class _Readable(Protocol):
 AudioSource: TypeAlias = (
     str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | Mapping[str, Any] | AudioDecoder
 )
+Samples: TypeAlias = np.ndarray | torch.Tensor
+
+
+def audio_source(audio: AudioSource | Samples | tuple[Samples, int]) -> AudioSource:
+    """What [`load_audio`] reads, of samples alone, which are taken to be at 16 kHz, and of samples and their rate.
+
+    Raises:
+        InputError: for any other tuple.
+    """
+    if isinstance(audio, np.ndarray | torch.Tensor):
+        audio = (audio, SAMPLING_RATE)
+    if not isinstance(audio, tuple):
+        return audio
+    if len(audio) != 2:
+        raise InputError(f"a tuple of audio is (samples, sampling rate), not {len(audio)} values")
+    samples, sampling_rate = audio
+    return {"array": samples, "sampling_rate": sampling_rate}
 
 
 def load_audio(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:

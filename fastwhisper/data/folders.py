@@ -31,6 +31,14 @@ def find_metadata(folder: Path) -> Path | None:
     return next((folder / name for name in METADATA_NAMES if (folder / name).is_file()), None)
 
 
+def table_folder(folder: Path) -> Path:
+    """The folder itself, or its sub-folder `data`, as in repositories on the Hub, where the tables lie only there."""
+    inner = folder / "data"
+    if find_metadata(folder) is None and inner.is_dir() and (find_metadata(inner) or find_splits(inner)):
+        return inner
+    return folder
+
+
 def find_splits(folder: Path) -> list[str]:
     """Names of the sub-folders with their own metadata table, sorted."""
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and find_metadata(path))
@@ -44,21 +52,30 @@ def is_saved_dataset(folder: Path) -> bool:
 def list_audio(folder: Path) -> list[Path]:
     """All audio files in the folder and below it, sorted; hidden files and folders (`.name`) are skipped.
 
-    A warning names audio and video files of unsupported formats, and sub-folders that cannot be opened. Broken
-    links are listed: reading them raises the error.
+    Links to folders are followed, each folder once. A warning names audio and video files of unsupported formats,
+    and sub-folders that cannot be opened. Broken links are listed: reading them raises the error.
 
     Raises:
         InputError: for a folder that cannot be opened.
     """
     found, passed_over = [], []
+    seen = {os.path.realpath(folder)}
 
     def passed(error: OSError) -> None:
         if error.filename == str(folder):
             raise InputError(f"the folder {folder} cannot be read: {error.strerror}") from error
         passed_over.append(f"{Path(error.filename).relative_to(folder)} ({error.strerror})")
 
-    for place, folders, files in os.walk(folder, onerror=passed):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    def is_new(path: str) -> bool:
+        real = os.path.realpath(path)
+        new = real not in seen
+        seen.add(real)
+        return new
+
+    for place, folders, files in os.walk(folder, onerror=passed, followlinks=True):
+        # Sorted, with links last: a folder is listed under its own name where it has one.
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(place, name)), name))
+        folders[:] = [name for name in folders if not name.startswith(".") and is_new(os.path.join(place, name))]
         for name in files:
             path = Path(place, name)
             if name.startswith("."):
@@ -114,13 +131,13 @@ def read_metadata(folder: Path, audio_column: str = "audio") -> dict[str, list[A
     # Another column of that name would take the place of the files.
     values.pop(audio_column, None)
     paths = [_locate(folder, name) for name in names]
-    if not any(path is not None and os.path.isfile(path) for path in paths):
+    if not any(path is not None and ("://" in path or os.path.isfile(path)) for path in paths):
         missing = "it names no audio file" if paths[0] is None else f"there is no audio file {names[0]} in {folder}"
         raise InputError(f"{table} line {rows[0][0]}: {missing}")
     if "split" not in values:
         splits = split_by_folder([None if path is None else name for name, path in zip(names, paths, strict=True)])
         values = {**values, "split": splits} if splits else values
-    return {audio_column: [None if path is None else str(path) for path in paths], **values}
+    return {audio_column: paths, **values}
 
 
 def split_by_folder(names: Sequence[str | Path | None]) -> list[str] | None:
@@ -168,7 +185,7 @@ def _table_rows(text: str, table: Path, path_columns: Sequence[str]) -> Iterator
     end = 0
     try:
         header = [name.strip() for name in next(reader, [])]
-        twice = next((name for name in header if header.count(name) > 1), None)
+        twice = next((name for name in header if name and header.count(name) > 1), None)
         if twice is not None:
             raise InputError(f"{table} has two columns named {twice!r}")
         end = reader.line_num
@@ -177,7 +194,9 @@ def _table_rows(text: str, table: Path, path_columns: Sequence[str]) -> Iterator
             if len(row) > len(header):
                 raise InputError(f"{table} line {line} has more fields than the header")
             if row:
-                found = dict(zip_longest(header, row))
+                # Spreadsheets end in columns without a name, and pandas begins with one that counts the rows.
+                # An empty cell is a missing value: a text that is empty on purpose is for JSON Lines.
+                found = {name: value or None for name, value in zip_longest(header, row) if name}
                 if end > line:
                     place = next((index for index, name in enumerate(header) if name in path_columns), None)
                     _check_swallowed(found, place, delimiter, table, line)
@@ -190,13 +209,13 @@ def _check_swallowed(row: Mapping[str, str | None], place: int | None, delimiter
     """Look for rows within a field of several lines: two marks that were never closed make one text of all between.
 
     Raises:
-        InputError: where a line within a field names an audio file that is there, in the place of its column.
+        InputError: if a line within a field names an audio file that is there, in the place of its column.
     """
     for within in (part for field in row.values() if field for part in field.splitlines()[1:]):
         cells = within.split(delimiter)
         path = None if place is None or place >= len(cells) else _locate(table.parent, cells[place].strip('"'))
         if path is not None and os.path.isfile(path):
-            raise InputError(f"{table} line {line} has a quotation mark that is not closed before {path.name}")
+            raise InputError(f"{table} line {line} has a quotation mark that is not closed before {Path(path).name}")
 
 
 def _delimiter(text: str, known: str, path_columns: Iterable[str]) -> str:
@@ -237,15 +256,18 @@ def _with_names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _locate(folder: Path, name: Any) -> Path | None:
-    """Where a file named in the metadata is, or would be; `None` if it has no name."""
+def _locate(folder: Path, name: Any) -> str | None:
+    """Where a file named in the metadata is, or would be; an address as it is, `None` if it has no name."""
     if not isinstance(name, str) or not name.strip():
         return None
-    # macOS stores letters and their accents separately.
-    for spelling in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
+    if "://" in name:
+        return name
+    # macOS stores letters and their accents separately, and Windows has other slashes.
+    spellings = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name), name.replace("\\", "/"))
+    for spelling in dict.fromkeys(spellings):
         for sub_folder in AUDIO_FOLDERS:
             path = folder / sub_folder / spelling
             # Not `Path.is_file`, which fails where a name is too long.
             if os.path.isfile(path):
-                return path.resolve()
-    return folder / name
+                return str(path.resolve())
+    return str(folder / name)

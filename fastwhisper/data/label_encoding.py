@@ -87,8 +87,10 @@ class LabelEncoder:
             InputError: for a row's `language` that is not understood.
         """
         own = row.get("language")
-        # Missing values are empty in CSV, and NaN from pandas.
-        missing = own is None or own == "" or (isinstance(own, float) and math.isnan(own))
+        # Missing values are empty in CSV, and NaN in what pandas wrote.
+        missing = (
+            own is None or (isinstance(own, float) and math.isnan(own)) or (isinstance(own, str) and not own.strip())
+        )
         if missing or self.given_language is not None:
             return self.given_language or self._default
         return language_code(own)

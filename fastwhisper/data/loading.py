@@ -23,6 +23,7 @@ from .folders import (
     read_metadata,
     some_of,
     split_by_folder,
+    table_folder,
 )
 
 logger = logging.getLogger(__name__)
@@ -137,6 +138,7 @@ def _open_source(
     audio_column = audio_and_text[0]
     if is_saved_dataset(path):
         return _load_saved(path)
+    path = table_folder(path)
     if find_metadata(path):
         dataset = _from_columns(read_metadata(path, audio_column), *audio_and_text)
         return _split_by_column(dataset, path) if "split" in dataset.column_names else DatasetDict(train=dataset)

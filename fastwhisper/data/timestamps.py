@@ -8,12 +8,14 @@ _LAST_STEP = 1500
 
 _TIMESTAMP = re.compile(r"<\|\d+\.\d\d\|>")
 _GAP = re.compile(rf"\s*(?:{_TIMESTAMP.pattern}\s*)+")
-# What the label scripts of openai and distil-whisper leave around a transcript: Whisper's prompt and end.
-_PROMPT_AND_END = re.compile(
-    r"\s*<\|startoftranscript\|>(?:<\|[a-z]{2,3}\|>)?(?:<\|(?:transcribe|translate)\|>)?(?:<\|notimestamps\|>)?"
-    r"(?P<text>.*?)(?:<\|endoftext\|>)*\s*",
+# What openai's and distil-whisper's label scripts leave around a transcript, all of it or in part: an earlier text,
+# Whisper's prompt and its end.
+_PROMPT = re.compile(
+    r"\s*(?:<\|startofprev\|>.*?(?=<\|startoftranscript\|>))?"
+    r"(?:<\|startoftranscript\|>)?(?:<\|[a-z]{2,3}\|>)?(?:<\|(?:transcribe|translate)\|>)?(?:<\|notimestamps\|>)?",
     re.DOTALL,
 )
+_END = re.compile(r"(?:<\|endoftext\|>\s*)+$")
 
 
 def timestamp_token(seconds: float) -> str:
@@ -38,9 +40,13 @@ def at_timestamps(text: str) -> list[str]:
 
 
 def without_prompt(text: str) -> str:
-    """The text of a whole output of Whisper, from `<|startoftranscript|>` to `<|endoftext|>`; other text as it is."""
-    whole = _PROMPT_AND_END.fullmatch(text)
-    return whole["text"] if whole else text
+    """The text of an output of Whisper without its prompt and `<|endoftext|>`; other text as it is.
+
+    An output begins with a token of the prompt, or has timestamps.
+    """
+    prompt = _PROMPT.match(text)
+    begin = prompt.end() if prompt and prompt[0].strip() else 0
+    return _END.sub("", text[begin:]) if begin or has_timestamps(text) else text
 
 
 def without_timestamps(text: str, between: str = " ") -> str:
@@ -51,6 +57,6 @@ def without_timestamps(text: str, between: str = " ") -> str:
         between (`str`, *optional*): replaces timestamps that are not separated from the words by a space.
     """
     bare = without_prompt(text)
-    if bare is text and not has_timestamps(text):
+    if bare == text and not has_timestamps(text):
         return text
     return _GAP.sub(lambda gap: " " if re.search(r"\s", gap[0]) else between, bare).strip()

@@ -24,12 +24,12 @@ def measure_alignment_heads(
     """Find the decoder's heads whose attention moves along the audio as the text goes on.
 
     Each clip is decoded with its true text. A head's score is the mean of its attention, standardised over the tokens
-    as Whisper's word timestamps do, along its best monotonic path; heads that stare at one place score near 0.
+    as Whisper's word timestamps do, along its best monotonic path; heads that stay in one place score near 0.
 
     Args:
-        model (`WhisperForConditionalGeneration`): its attention implementation is as before afterwards.
+        model (`WhisperForConditionalGeneration`): its attention implementation is restored afterwards.
         processor (`WhisperProcessor`): the processor of the model.
-        clips (`Sequence[np.ndarray]`): mono samples at 16 kHz that fit the window; some dozens are enough.
+        clips (`Sequence[np.ndarray]`): mono samples at 16 kHz that fit the window; a few dozen are enough.
         texts (`Sequence[str]`): what is said in each.
         language (`str`, *optional*): language of the texts.
         share_of_best (`float`, *optional*, defaults to 0.8): heads above this share of the best score are returned.

@@ -13,10 +13,10 @@ class ErrorCounts:
     """Word alignment of a corpus, summed over its rows.
 
     Args:
-        substitutions (`int`): reference words heard as another word.
-        deletions (`int`): reference words that the hypothesis misses.
-        insertions (`int`): hypothesis words that no reference word stands for.
-        hits (`int`): reference words that are right.
+        substitutions (`int`): reference words recognised as another word.
+        deletions (`int`): reference words missing from the hypothesis.
+        insertions (`int`): hypothesis words that match no reference word.
+        hits (`int`): reference words recognised correctly.
     """
 
     substitutions: int
@@ -26,7 +26,7 @@ class ErrorCounts:
 
     @property
     def words(self) -> int:
-        """Words of the references."""
+        """Number of reference words."""
         return self.substitutions + self.deletions + self.hits
 
 
@@ -44,8 +44,8 @@ def count_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorC
 def word_error_rate(references: list[str], hypotheses: list[str]) -> float:
     """Corpus WER: (substitutions + deletions + insertions) / reference words, as a fraction.
 
-    Without a single reference word it is the number of words in the hypotheses: 0 where nothing was said and nothing
-    heard.
+    Without a single reference word it is the number of words in the hypotheses: 0 if nothing was said and nothing
+    recognised.
 
     Raises:
         ValueError: if the two differ in length.
@@ -76,7 +76,7 @@ class _CorpusErrorRate(evaluate.Metric):
     description = ""
 
     def __init__(self, *args, keep_in_memory: bool = True, **kwargs):
-        # Two processes that write to the default cache lock each other out.
+        # Two processes writing to the default cache lock each other out.
         super().__init__(*args, keep_in_memory=keep_in_memory and kwargs.get("num_process", 1) == 1, **kwargs)
 
     def _info(self) -> evaluate.MetricInfo:

@@ -1,4 +1,4 @@
-"""Whisper's text normalisers, chosen by language: what WER and CER are counted on."""
+"""Whisper's text normalisers, chosen by language, for WER and CER."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,11 @@ from ..data.languages import UNSPACED_LANGUAGES, language_code
 
 
 def text_normalizer(language: str | None, tokenizer: WhisperTokenizer | None = None) -> Callable[[str], str]:
-    """A function that normalises a text as Whisper's own evaluation does, with no white space at either end.
+    """A function that normalises text as Whisper's own evaluation does, without surrounding space.
 
-    English gets `EnglishTextNormalizer` (numbers, contractions, British spelling where the tokenizer brings its
-    spelling map), every other language and `None` get `BasicTextNormalizer`. Letters of scripts without spaces are
-    set apart, so that the word error rate of their texts is a character error rate.
+    English gets `EnglishTextNormalizer` (numbers, contractions, and British spelling if the tokenizer brings its
+    spelling map); every other language and `None` get `BasicTextNormalizer`. Letters of scripts without spaces are
+    separated, so that the word error rate of such texts is a character error rate.
 
     Args:
         language (`str`, *optional*): code, English name or language token of Whisper.
@@ -28,7 +28,7 @@ def text_normalizer(language: str | None, tokenizer: WhisperTokenizer | None = N
         normalize = _english_normalizer(_spelling_map(tokenizer) or {})
     else:
         normalize = BasicTextNormalizer(split_letters=code in UNSPACED_LANGUAGES)
-    # BasicTextNormalizer leaves the space that a final punctuation mark became.
+    # BasicTextNormalizer turns a final punctuation mark into a space.
     return lambda text: normalize(text).strip()
 
 
@@ -46,7 +46,7 @@ def _english_normalizer(spelling: dict[str, str]) -> Callable[[str], str]:
 
 
 def normalizer_name(language: str | None, tokenizer: WhisperTokenizer | None = None) -> str:
-    """The name of `text_normalizer`'s choice for a report, since rates under different normalisers do not compare."""
+    """The name of `text_normalizer`'s choice, for a report: rates under different normalisers cannot be compared."""
     code = language_code(language)
     if code == "en":
         return "english" if _spelling_map(tokenizer) else "english without spelling map"

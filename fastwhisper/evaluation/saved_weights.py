@@ -1,22 +1,15 @@
-"""The files with a saved model's weights, and what tells them from the weights of another."""
+"""A checksum that identifies a saved model's weights."""
 
 import hashlib
-import re
 from pathlib import Path
 
-_MODEL_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors of a model, in one file or in several, or else of an adapter; not those of a self-teacher."""
-    models = sorted(path for path in folder.glob("*.safetensors") if _MODEL_WEIGHTS.fullmatch(path.name))
-    return models or sorted(folder.glob("adapter_model.safetensors"))
+from ..model_folders import weight_files
 
 
 def weights_sha256(folder: Path) -> str | None:
-    """SHA-256 of the folder's weight files, one after the other; `None` where there are none.
+    """SHA-256 of the folder's weight files, one after another; `None` if there are none.
 
-    For a single file it is what the Hub shows for it.
+    For a single file it is the one that the Hub shows.
     """
     paths = weight_files(folder)
     digest = hashlib.sha256()

@@ -1,18 +1,18 @@
-"""A FastSLM as a Hub-ready folder with its card: built from parts, or given."""
+"""Write a FastSLM, newly built or given, as a Hub-ready folder with its card."""
 
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoFeatureExtractor, AutoTokenizer
 
 from ..errors import InputError, check_positive
 from ..files import new_folder
+from ..model_folders import load_language_model
 from ..modeling.modeling_fastslm import FastSLMForCausalLM
 from ..modeling.processing_fastslm import FastSLMProcessor
 from ..modeling.speech_tokens import add_speech_tokens
-from ..modeling.speech_windows import load_speech_encoder
+from ..transcription.checkpoints import load_encoder
 from .card import write_card
 from .export import export_folder
 
@@ -35,17 +35,17 @@ def write_new_fastslm(
     encoder_true_length: bool = False,
     seed: int = 0,
 ) -> FastSLMForCausalLM:
-    """Join a speech encoder and a language model by an untrained adapter, and write model and processor with a card.
+    """Join a speech encoder and a language model with an untrained adapter, and write model and processor with a card.
 
     Args:
         encoder (`str`): Name on the Hub or folder of a Whisper or FastWhisper.
         language_model (`str`): Name on the Hub or folder of a causal language model with its tokenizer.
-        folder (`str` or `os.PathLike`): It must not exist yet; after a failure it does not exist either.
+        folder (`str` or `os.PathLike`): It must not exist yet, and does not exist after a failure.
         num_queries, stage_queries, rates, query_clock, tokens_follow_length, mask_padding (*optional*):
             As in [`HFQFormerConfig`].
         window_overlap, encoder_true_length (*optional*): As in [`FastSLMConfig`].
         window_times (*optional*): As in [`FastSLMProcessor`].
-        seed (`int`, *optional*, defaults to 0): Of the adapter's weights.
+        seed (`int`, *optional*, defaults to 0): Seed of the adapter's weights.
 
     Returns:
         The model.
@@ -55,17 +55,16 @@ def write_new_fastslm(
     """
     check_positive(num_queries=num_queries)
     if query_clock not in QUERY_CLOCKS:
-        raise InputError(f"there is no query_clock {query_clock!r}; it is {' or '.join(QUERY_CLOCKS)}")
+        raise InputError(f"there is no query_clock {query_clock!r}; it must be {' or '.join(QUERY_CLOCKS)}")
     with new_folder(Path(folder)) as place:
+        speech_encoder, extractor = load_encoder(encoder)
+        base, tokenizer = load_language_model(language_model)
         try:
-            speech_encoder = load_speech_encoder(encoder)
-            extractor = AutoFeatureExtractor.from_pretrained(encoder)
-            tokenizer = AutoTokenizer.from_pretrained(language_model)
             add_speech_tokens(tokenizer)
             torch.manual_seed(seed)
             model = FastSLMForCausalLM.from_parts(
                 speech_encoder,
-                language_model,
+                base,
                 {
                     "hidden_size": speech_encoder.config.d_model,
                     "num_attention_heads": speech_encoder.config.encoder_attention_heads,
@@ -82,7 +81,7 @@ def write_new_fastslm(
                 encoder_true_length=encoder_true_length,
             )
             processor = FastSLMProcessor.from_parts(extractor, tokenizer, model.config, window_times=window_times)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise InputError(str(error)) from error
         _write(model, processor, place)
     return model
@@ -94,7 +93,7 @@ def write_fastslm(
     folder: str | os.PathLike,
     write_more: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write a model and its processor into a new folder, with their code, a card, and what `write_more` adds.
+    """Write a model and its processor into a new folder, with code, a card, and what `write_more` adds.
 
     Raises:
         InputError: if the folder exists.

@@ -33,7 +33,7 @@ def _check_audio_file(name: str) -> None:
     """Check that a string which stands for audio is an address, the path of a file that is there, or base64.
 
     Raises:
-        ValueError: where it is none of these; it names the file.
+        ValueError: if it is none of these; it names the file.
     """
     if name.startswith(_ADDRESSES) or os.path.isfile(name) or _is_base64(name):
         return

@@ -1,4 +1,4 @@
-"""Windows of speech through a Whisper encoder: in blocks, and at their true length where the encoder allows it."""
+"""Windows of speech through a Whisper encoder: in blocks, and at their true length if the encoder allows it."""
 
 import os
 
@@ -27,7 +27,7 @@ class FastSLMSpeechEncoder(WhisperEncoder):
 
 
 def encoder_frames(input_features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Encoder frames of audio in each window `(windows,)`, on CPU; at least one, all where there is no mask.
+    """Encoder frames of audio in each window `(windows,)`, on CPU; at least one, and all without a mask.
 
     Raises:
         ValueError: if the mask does not fit the features `(windows, mel bins, frames)`.
@@ -42,10 +42,10 @@ def encoder_frames(input_features: torch.Tensor, mask: torch.Tensor | None) -> t
 
 
 def window_blocks(lengths: torch.Tensor, whole: int, size: int, true_length: bool) -> list[tuple[list[int], int]]:
-    """Indices of at most `size` windows that are encoded together, and the encoder frames that they are encoded with.
+    """Indices of at most `size` windows to encode together, and the encoder frames to use for them.
 
-    At true length a window's frames depend on its own audio alone (rounded up to a second, so that windows can share
-    a block): its tokens are the same in any company.
+    At true length, a window's frames depend only on its own audio (rounded up to a second, so that windows can share
+    a block): its tokens do not depend on the other windows.
     """
     groups: dict[int, list[int]] = {}
     for window, length in enumerate(lengths.tolist()):
@@ -60,9 +60,20 @@ def window_blocks(lengths: torch.Tensor, whole: int, size: int, true_length: boo
 
 
 def load_speech_encoder(source: PreTrainedModel | str | os.PathLike) -> PreTrainedModel:
-    """The encoder of a Whisper model, name or folder."""
-    config = source.config if isinstance(source, PreTrainedModel) else AutoConfig.from_pretrained(source)
+    """The encoder of a Whisper model, name or folder.
+
+    Raises:
+        ValueError: for a model of another kind, or for weights that lack some of the encoder's.
+    """
+    if isinstance(source, PreTrainedModel):
+        config, model, missing = source.config, source, []
+    else:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if config.model_type != "whisper":
         raise ValueError(f"the speech encoder must be a Whisper; {source!s:.80} has model_type {config.model_type!r}")
-    model = source if isinstance(source, PreTrainedModel) else AutoModel.from_pretrained(source)
+    if not isinstance(source, PreTrainedModel):
+        model, info = AutoModel.from_pretrained(source, trust_remote_code=False, output_loading_info=True)
+        missing = sorted(key for key in info["missing_keys"] if key.startswith("encoder."))
+    if missing:
+        raise ValueError(f"{source!s:.80} lacks weights of its encoder: {missing[0]} and {len(missing) - 1} more")
     return model if isinstance(model, WhisperEncoder) else model.get_encoder()

@@ -1,58 +1,91 @@
-"""A Whisper and its processor by name or folder, ready to transcribe."""
+"""Loads a Whisper and its processor by name or folder, ready to transcribe."""
 
+import os
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from transformers import AutoProcessor, WhisperForConditionalGeneration, WhisperProcessor
+from transformers import (
+    AutoConfig,
+    PreTrainedModel,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperProcessor,
+)
 
 from ..errors import InputError
+from ..model_folders import check_model_folder, load_weights, loading
+from ..modeling.speech_windows import load_speech_encoder
 from ..modeling.whisper_generation_config import complete_generation_config
+from .whisper_checks import check_config, check_extractor, check_fit
 
+Whisper = TypeVar("Whisper", bound=WhisperForConditionalGeneration)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def load_checkpoint(
-    name: str, device: str | None = None, dtype: str | None = None
+    name: str | os.PathLike, device: str | None = None, dtype: str | None = None
 ) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
-    """Load a Whisper, or a student of one, for inference; what its generation config lacks is added.
+    """Load a Whisper, or a student of one, for inference; its generation config is completed if needed.
+
+    Code in the checkpoint is never run.
 
     Args:
-        name (`str`): name on the Hub or folder.
-        device (`str`, *optional*): such as `cpu` or `cuda:0`; CUDA where there is one.
+        name (`str` or `os.PathLike`): name on the Hub or folder.
+        device (`str`, *optional*): for example `cpu` or `cuda:0`; by default CUDA if available.
         dtype (`str`, *optional*): `float32`, `float16` or `bfloat16`; float32 on the CPU, which is slow at the others,
             float16 on CUDA.
 
     Raises:
-        InputError: where there is no such checkpoint, where it is no Whisper, for an unknown device or dtype.
+        InputError: if there is no such checkpoint, if it is no Whisper, if its files are damaged or do not
+            belong together, for an unknown device or dtype.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float16" if device.startswith("cuda") else "float32")
     if dtype not in DTYPES:
         raise InputError(f"there is no dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
     check_device(device)
-    processor = load_processor(name)
-    model = WhisperForConditionalGeneration.from_pretrained(name, dtype=DTYPES[dtype], device_map=device)
-    complete_generation_config(model.generation_config, model.config, processor.tokenizer)
+    model, processor = load_whisper(os.fspath(name), WhisperForConditionalGeneration, DTYPES[dtype], device)
     return model.eval(), processor
 
 
-def load_processor(name: str) -> WhisperProcessor:
-    """Load the processor of a Whisper.
+def load_whisper(
+    name: str, model_class: type[Whisper], dtype: torch.dtype, device: str = "cpu"
+) -> tuple[Whisper, WhisperProcessor]:
+    """Load a Whisper as a given class, with its processor; what its generation config lacks is added.
 
     Raises:
-        InputError: where there is no such checkpoint, and where it is no Whisper.
+        InputError: as [`load_checkpoint`].
     """
-    try:
-        processor = AutoProcessor.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name} is no checkpoint with a processor: {error}") from error
-    if not isinstance(processor, WhisperProcessor):
-        raise InputError(f"{name} is no Whisper: its processor is a {type(processor).__name__}")
-    return processor
+    _whisper_config(name)
+    with loading(name, "the processor"):
+        # The class by its name: AutoProcessor would look for one that the checkpoint names itself.
+        processor = WhisperProcessor.from_pretrained(name, trust_remote_code=False)
+    model = load_weights(model_class.from_pretrained, name, dtype=dtype, device_map=device)
+    with loading(name, "generation_config.json"):
+        complete_generation_config(model.generation_config, model.config, processor.tokenizer)
+    check_fit(model, processor, name)
+    return model, processor
+
+
+def load_encoder(name: str) -> tuple[PreTrainedModel, WhisperFeatureExtractor]:
+    """Load the encoder of a Whisper, in the precision that it is saved in, and its feature extractor.
+
+    Raises:
+        InputError: if there is no such Whisper, or if the two do not fit.
+    """
+    config = _whisper_config(name)
+    with loading(name, "the encoder"):
+        encoder = load_speech_encoder(name)
+    with loading(name, "the feature extractor"):
+        extractor = WhisperFeatureExtractor.from_pretrained(name)
+    check_extractor(extractor, config, name)
+    return encoder, extractor
 
 
 def display_name(name: str) -> str:
-    """A name for reports: a Hub name as it is, a folder by its last component."""
+    """A name for reports: a Hub name as it is, or the last component of a folder."""
     return Path(name).resolve().name if Path(name).is_dir() else name
 
 
@@ -60,7 +93,7 @@ def check_device(device: str) -> None:
     """Check that torch knows a device and has it here.
 
     Raises:
-        InputError: where it does not.
+        InputError: if it does not.
     """
     try:
         kind = torch.device(device).type
@@ -68,3 +101,14 @@ def check_device(device: str) -> None:
         raise InputError(f"there is no device {device!r}; give cpu, cuda or cuda:1") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError(f"there is no device {device!r} here: torch {torch.__version__} finds no CUDA")
+
+
+def _whisper_config(name: str) -> WhisperConfig:
+    """The config of a Whisper whose files are intact."""
+    check_model_folder(name)
+    with loading(name, "config.json"):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    if not isinstance(config, WhisperConfig):
+        raise InputError(f"{name} is not a Whisper: its model_type is {config.model_type!r}")
+    check_config(config, name)
+    return config

@@ -1,4 +1,4 @@
-"""`fastwhisper.transcribe_files`: files and folders to text, subtitles and JSON."""
+"""`fastwhisper.transcribe_files`: turn files and folders into text, subtitles and JSON."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -36,9 +36,9 @@ def transcribe_files(
     standard_input: BinaryIO | None = None,
     show_progress: bool = False,
 ) -> Iterator[tuple[str, Transcript | InputError]]:
-    r"""Transcribe files, and all audio files below folders: short ones in batches, others one at a time.
+    r"""Transcribe files, and all audio files in folders: short ones in batches, others one at a time.
 
-    Each is written when it is done. One that cannot be read ends nothing: its error stands in the place of its
+    Each is written when it is done. One that cannot be read does not stop the others: its error takes the place of its
     transcript.
 
     Args:
@@ -48,9 +48,9 @@ def transcribe_files(
         formats (`Sequence[str]`, *optional*, defaults to `("txt",)`): `txt`, `srt`, `vtt`, `json`; in all but `txt`
             segments have times.
         language, task, word_timestamps, num_beams, seed, device, dtype (*optional*): As for [`transcribe`].
-        batch_size (`int`, *optional*, defaults to 8): Recordings that are decoded together, where each fits a window.
+        batch_size (`int`, *optional*, defaults to 8): Recordings decoded together, if each fits a window.
         standard_input (`BinaryIO`, *optional*): Read for the file `-`.
-        show_progress (`bool`, *optional*, defaults to `False`): A progress bar on standard error.
+        show_progress (`bool`, *optional*, defaults to `False`): Show a progress bar on standard error.
 
     Yields:
         `tuple[str, Transcript | InputError]`: name and transcript of each recording, or what is wrong with it.
@@ -100,7 +100,7 @@ def _transcribe(
     options: GenerationOptions,
     advance: Callable[[float], None],
 ) -> Iterator[tuple[Recording, Transcript | InputError]]:
-    """Transcripts in the order of the recordings, but for those that cannot be read, which come before their batch."""
+    """Transcripts in the order of the recordings, except those that cannot be read, which come before their batch."""
     kinds = TokenKinds(processor.tokenizer)
     for batch in _batches(recordings, window_seconds(model, processor), options.batch_size):
         clips, readable = [], []

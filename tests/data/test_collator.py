@@ -91,7 +91,7 @@ def languages_of(processor, batch):
 
 def test_language_of_each_row(processor):
     rows = [row(language="german"), row(language=None), row(language="zh-CN", text="你好"), row(language="jpn")]
-    rows += [row(language="Mandarin Chinese", text="你好"), row(language=""), row(language=float("nan"))]
+    rows += [row(language="Mandarin Chinese", text="你好"), row(language=" "), row(language=float("nan"))]
     own = whisper_processor(seconds=2)
     own.tokenizer.set_prefix_tokens(language="en", task="transcribe")
     batch = SpeechCollator(own)(rows)

@@ -52,6 +52,16 @@ def test_a_broken_link_is_not_passed_over(tmp_path):
     assert names(tmp_path) == ["a.wav", "b.wav"]
 
 
+def test_links_to_folders_are_followed_once(tmp_path):
+    folder = tmp_path / "folder"
+    for place in (tmp_path / "elsewhere", folder / "b"):
+        place.mkdir(parents=True)
+        write_tone(place / "c.wav")
+    (folder / "a").symlink_to(tmp_path / "elsewhere")
+    (folder / "again").symlink_to(folder / "b")
+    assert names(folder) == ["a/c.wav", "b/c.wav"]
+
+
 def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, caplog, monkeypatch):
     write_tone(tmp_path / "a.wav")
     (tmp_path / "closed").mkdir()
@@ -92,6 +102,25 @@ def test_train_and_test_with_metadata_of_their_own(tmp_path):
     assert load_speech_dataset(str(tmp_path), split="test", limit=1).num_rows == 1
     with pytest.raises(InputError, match="no split 'dev'; it has test, train"):
         load_speech_dataset(tmp_path, split="dev")
+
+
+@pytest.mark.parametrize("splits", [["train", "test"], [""]])
+def test_tables_in_data(tmp_path, splits):
+    """As in repositories on the Hub."""
+    for name in splits:
+        write_speech_folder(tmp_path / "data" / name, [0.1])
+    if len(splits) > 1:
+        with pytest.raises(InputError, match="has the splits test, train: choose one"):
+            load_speech_dataset(tmp_path)
+    assert load_speech_dataset(tmp_path, split="train").num_rows == 1
+
+
+def test_a_table_in_data_over_train_and_test(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        write_tone(tmp_path / "data" / name / "a.wav")
+    (tmp_path / "data" / "metadata.csv").write_text("file_name,text\ntrain/a.wav,a\ntest/a.wav,b\n")
+    assert load_speech_dataset(tmp_path, split="test")["text"][:] == ["b"]
 
 
 def test_a_single_split_needs_no_name(tmp_path):
@@ -277,8 +306,30 @@ def test_folders_that_datasets_cannot_read(tmp_path, name):
         load_speech_dataset(folder)
 
 
-def test_a_column_of_the_name_of_the_audio_takes_no_files_place(tmp_path):
+def test_of_two_columns_that_may_name_the_files_the_first_one_does(tmp_path):
     write_tone(tmp_path / "a.wav")
-    (tmp_path / "metadata.csv").write_text("file_name,audio,text\na.wav,microphone 1,hello\n")
+    (tmp_path / "metadata.csv").write_text("path,audio,text\na.wav,studio 1,hello\n")
     (row,) = load_speech_dataset(tmp_path)
     assert row["audio"]["path"] == str(tmp_path / "a.wav")
+
+
+def test_columns_without_a_name(tmp_path):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "metadata.csv").write_text(",file_name,text,,\n0,a.wav,hello,,\n")
+    assert load_speech_dataset(tmp_path).column_names == ["audio", "text"]
+
+
+@pytest.mark.parametrize("name", ["train\\a.wav", "https://example.org/a.wav"])
+def test_slashes_of_windows_and_addresses(tmp_path, name):
+    (tmp_path / "train").mkdir()
+    write_tone(tmp_path / "train" / "a.wav")
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\n{name},hello\n")
+    (row,) = load_speech_dataset(tmp_path)
+    assert row["audio"]["path"] == (name if "://" in name else str(tmp_path / "train" / "a.wav"))
+
+
+@pytest.mark.parametrize(("name", "reason"), [("a.raw", ""), ("train.parquet", "[Pp]arquet")])
+def test_files_that_datasets_cannot_read(tmp_path, name, reason):
+    (tmp_path / name).write_bytes(b"nothing of the kind")
+    with pytest.raises(InputError, match=f"cannot be loaded: .*{reason}"):
+        load_speech_dataset(tmp_path, require_text=False)

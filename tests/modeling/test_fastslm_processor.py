@@ -141,7 +141,7 @@ def test_the_same_sound_in_another_form(processor, audio):
         (np.array([0.0, np.inf], np.float32), "NaN or infinite"),
         (np.zeros(100, bool), "floats or integers"),
         (np.zeros(100, np.complex64), "floats or integers"),
-        (32768 * tone(0.5), "floats are audio between -1 and 1"),
+        (32768 * tone(0.5), "float audio is between -1 and 1"),
         (np.zeros((2, 2, 50), np.float32), "3 axes"),
     ],
 )
@@ -161,9 +161,9 @@ def test_another_sampling_rate_is_refused_and_files_are_resampled(processor, tmp
 
 @pytest.mark.parametrize(("text", "count"), [("<|AUDIO|> and <|AUDIO|>", 1), ("nothing", 1), ("<|AUDIO|>", 2)])
 def test_audios_and_placeholders_of_different_number(processor, text, count):
-    with pytest.raises(ValueError, match=rf"have {text.count('<|AUDIO|>')} .* {count} audios"):
+    with pytest.raises(ValueError, match=rf"has {text.count('<|AUDIO|>')} .* {count} audio inputs"):
         processor(text=text, audio=[tone(0.1)] * count)
-    with pytest.raises(ValueError, match="have 1 .* 0 audios"):
+    with pytest.raises(ValueError, match="has 1 .* 0 audio inputs"):
         processor(text="<|AUDIO|>")
 
 
@@ -192,7 +192,7 @@ def test_transcription_requests_with_languages_and_prompts(processor):
     )
     assert torch.equal(inputs["input_ids"], again["input_ids"])
     for wrong in ({"language": ["en"]}, {"prompt": ["a", "b"]}):
-        with pytest.raises(ValueError, match="3 audios"):
+        with pytest.raises(ValueError, match="3 audio inputs"):
             processor.apply_transcription_request(clips, **wrong)
     with pytest.raises(ValueError, match="at least one"):
         processor.apply_transcription_request([])
@@ -228,7 +228,7 @@ def test_a_tokenizers_own_chat_template_is_kept():
     learned = inputs["labels"][0]
     assert tokenizer.decode(learned[learned != -100]).strip() == "lamp"
     processor.chat_template = processor.chat_template.replace("]\n", "] ")
-    with pytest.raises(ValueError, match="does not begin at a token of its own"):
+    with pytest.raises(ValueError, match="does not begin with a token of its own"):
         processor.apply_chat_template(chat(audio_part(tone(0.1)), answer="lamp"), output_labels=True)
 
 

@@ -110,7 +110,7 @@ def test_samples_in_every_form_are_answered_as_a_file(pair, tmp_path, long_form)
     settings = {"model": pair, "max_new_tokens": 8, "long_form": long_form, "window_times": True}
     expected = fastwhisper.transcribe_with_fastslm(path, **settings)
     held = {"array": samples, "sampling_rate": SECOND}
-    for form in (samples, torch.from_numpy(samples), held, Path(path).read_bytes()):
+    for form in (samples, torch.from_numpy(samples), (samples, SECOND), held, Path(path).read_bytes()):
         assert fastwhisper.transcribe_with_fastslm(form, **settings) == expected
 
 
@@ -147,11 +147,11 @@ def test_spans_of_a_window(pair, tmp_path):
     [
         ({"tokens_per_window": 3}, r"rates \[2, 5\]"),
         ({"span_windows": 2}, "span_windows needs long_form"),
-        ({"long_form": "glue"}, "long_form 'glue' is unknown"),
+        ({"long_form": "glue"}, "long_form='glue' is unknown"),
         ({"long_form": "stitch", "span_windows": 0}, "span_windows must be 1 or more"),
         ({"max_new_tokens": 0}, "max_new_tokens must be 1 or more"),
         ({"question": "what is <|AUDIO|>?"}, "stands for the audio"),
-        ({"device": "cpu"}, "for a model given by name"),
+        ({"device": "cpu"}, "to a model given by name"),
     ],
 )
 def test_options_that_cannot_be_used(pair, options, message):
@@ -169,13 +169,13 @@ def test_audio_and_models_that_cannot_be_used(pair, folder, tmp_path, demo_token
         fastwhisper.ask(write_nan(tmp_path / "nan.wav"), model=pair)
     with pytest.raises(InputError, match="600 of speech.* 512 are available.*stitch"):
         fastwhisper.ask(tone(120), model=pair)
-    with pytest.raises(InputError, match="no checkpoint"):
+    with pytest.raises(InputError, match="not a checkpoint"):
         fastwhisper.ask(tone(0.3), model=tmp_path / "nothing")
     with pytest.raises(InputError, match="there is no dtype 'int3'"):
         fastwhisper.ask(tone(0.3), model=folder, dtype="int3")
     (tmp_path / "whisper").mkdir()
     (tmp_path / "whisper" / "config.json").write_text('{"model_type": "whisper"}')
-    with pytest.raises(InputError, match="no FastSLM: its model_type is 'whisper'"):
+    with pytest.raises(InputError, match="not a FastSLM: its model_type is 'whisper'"):
         fastwhisper.ask(tone(0.3), model=tmp_path / "whisper")
 
 
