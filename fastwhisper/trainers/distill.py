@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -190,7 +191,7 @@ def distill(
     card = ModelCardCallback(teacher_model, datasets=_names(dataset), language=language)
     stop = StopAtSignal()
     trainer = ASKDTrainer(
-        model=_with_lora(model, lora_rank, training_arguments.output_dir) if lora_rank else model,
+        model=_with_lora(model, lora_rank, str(training_arguments.output_dir)) if lora_rank else model,
         teacher_model=teacher_model,
         args=training_arguments,
         train_dataset=rows,
@@ -299,14 +300,14 @@ def _check_language(
         )
 
 
-def _with_lora(student: WhisperForConditionalGeneration, rank: int, output: str | None) -> PeftModel:
+def _with_lora(student: WhisperForConditionalGeneration, rank: int, output: str) -> PeftModel:
     targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
-    adapted = get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))  # type: ignore
-    # Checkpoints record it, and are passed on: no path of this machine.
-    config = adapted.peft_config["default"]
-    if config.base_model_name_or_path and os.path.isabs(config.base_model_name_or_path):
-        config.base_model_name_or_path = os.path.relpath(config.base_model_name_or_path, output)
-    return adapted
+    # Checkpoints and their cards record it, and are passed on: no path of this machine.
+    if os.path.isabs(student.name_or_path):
+        student.name_or_path = student.config.name_or_path = os.path.relpath(student.name_or_path, output)
+        # PEFT looks for the base from where the program runs, to see whether its vocabulary grew. It did not.
+        warnings.filterwarnings("ignore", message="Could not find a config file in")
+    return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))  # type: ignore
 
 
 def _names(dataset: DatasetSource) -> list[str]:
