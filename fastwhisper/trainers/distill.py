@@ -303,8 +303,9 @@ def _check_language(
 def _with_lora(student: WhisperForConditionalGeneration, rank: int, output: str) -> PeftModel:
     targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
     # Checkpoints and their cards record it, and are passed on: no path of this machine.
-    if os.path.isabs(student.name_or_path):
-        student.name_or_path = student.config.name_or_path = os.path.relpath(student.name_or_path, output)
+    name = str(student.name_or_path)
+    if os.path.isabs(name):
+        student.name_or_path = student.config.name_or_path = os.path.relpath(name, output)
         # PEFT looks for the base from where the program runs, to see whether its vocabulary grew. It did not.
         warnings.filterwarnings("ignore", message="Could not find a config file in")
     return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))  # type: ignore
