@@ -3,7 +3,7 @@
     python examples/finetune_lora.py OWNER/MODEL DATA OUTPUT --max_steps 500
 
 The adapters lie in OUTPUT-adapters and load with `AutoPeftModel.from_pretrained`; OUTPUT is the merged model.
-DATA is a data set on the Hub, or a folder with audio files and a metadata.csv with the columns file_name and text.
+DATA is a dataset on the Hub, or a folder with audio files and a metadata.csv with the columns file_name and text.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python examples/finetune_seq2seq_trainer.py OWNER/MODEL DATA OUTPUT --max_steps 500
 
-DATA is a data set on the Hub, or a folder with audio files and a metadata.csv with the columns file_name and text.
+DATA is a dataset on the Hub, or a folder with audio files and a metadata.csv with the columns file_name and text.
 The loss of a FastWhisper counts every target token once, whatever the gradient accumulation.
 """
 

@@ -1,16 +1,43 @@
-"""The error that the command line shows as one line, and the checks that every room makes."""
+"""Errors that the command line shows as one line, the end by a signal, and checks that every room shares."""
+
+import math
+import signal
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used; the message names the thing and the way out."""
+    """Input that cannot be used; the message says what is wrong and how to fix it."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The end of a run by SIGINT or SIGTERM; the message says how to go on.
+
+    Args:
+        message (`str`): one line.
+        signal_number (`int`): the signal that ended it.
+    """
+
+    def __init__(self, message: str, signal_number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
 
 
 def check_positive(**numbers: int) -> None:
     """Check that settings are 1 or more.
 
     Raises:
-        InputError: for the first that is not; it names the setting and its value.
+        InputError: for the first that is not; the message names the setting and its value.
     """
     for name, number in numbers.items():
         if number < 1:
             raise InputError(f"{name} must be 1 or more, not {number}")
+
+
+def check_finite(**numbers: float) -> None:
+    """Check that settings are neither infinite nor NaN.
+
+    Raises:
+        InputError: for the first that is; it names the setting and its value.
+    """
+    for name, number in numbers.items():
+        if not math.isfinite(number):
+            raise InputError(f"{name} must be a finite number, not {number}")

@@ -1,4 +1,4 @@
-"""Parts of a saved model: loaded without running its code, and what is wrong with a folder said in one line."""
+"""Loads parts of a saved model without running its code, and reports what is wrong with a folder in one line."""
 
 import errno
 import json
@@ -52,11 +52,11 @@ def check_model_folder(name: str | os.PathLike) -> None:
     if not folder.is_dir():
         if not _HUB_NAME.fullmatch(os.fspath(name)):
             raise InputError(
-                f"{name} is no checkpoint: there is no such folder, and no model on the Hub has such a name"
+                f"{name} is not a checkpoint: there is no such folder, and it cannot be a name on the Hub"
             )
         return
     if not (folder / "config.json").is_file():
-        raise InputError(f"{folder} is no checkpoint: it has no config.json")
+        raise InputError(f"{folder} is not a checkpoint: it has no config.json")
     contents = {file: read_json(folder / file) for file in _SMALL_FILES if (folder / file).is_file()}
     shapes = weight_shapes(folder)
     for file in sorted(set(_mapping(contents, "model.safetensors.index.json", "weight_map").values())):
@@ -75,7 +75,7 @@ def check_model_folder(name: str | os.PathLike) -> None:
         if isinstance(code, str) and not _OWN_CODE.fullmatch(code)
     )
     if foreign:
-        logger.warning("%s names code of its own (%s), which is not run", folder, ", ".join(dict.fromkeys(foreign)))
+        logger.warning("%s names its own code (%s), which is not run", folder, ", ".join(dict.fromkeys(foreign)))
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def loading(name: str | os.PathLike, what: str) -> Iterator[None]:
         what (`str`): The part, such as `the tokenizer`.
 
     Raises:
-        InputError: where the part cannot be loaded.
+        InputError: if the part cannot be loaded.
     """
     try:
         yield
@@ -105,10 +105,10 @@ def loading(name: str | os.PathLike, what: str) -> Iterator[None]:
                 read_json(Path(name, file))
         said = " ".join(str(error).split()) or type(error).__name__
         if "trust_remote_code" in said:
-            said = "it is written in code of its own, which is not run"
+            said = "it needs its own code, which is not run"
         elif isinstance(error, KeyError | TypeError | AttributeError | IndexError):
             said = f"{type(error).__name__}: {said}"
-        raise InputError(f"{name} is no checkpoint that can be used: {what}: {said[:_NAMED_ERRORS]}") from error
+        raise InputError(f"{name} cannot be loaded: {what}: {said[:_NAMED_ERRORS]}") from error
 
 
 def load_weights(load: Callable[..., Any], name: str | os.PathLike, **options: Any) -> Any:
@@ -120,7 +120,7 @@ def load_weights(load: Callable[..., Any], name: str | os.PathLike, **options: A
         options: Of `from_pretrained`.
 
     Raises:
-        InputError: where they cannot be loaded, for missing weights, weights of another size, and weights of layers
+        InputError: if they cannot be loaded, for missing weights, weights of another size, and weights of layers
             that the config does not have.
     """
     with loading(name, "the weights"):
@@ -149,7 +149,7 @@ def load_language_model(
     """Load a causal language model and its tokenizer.
 
     Raises:
-        InputError: where there are no such two, or they do not belong together.
+        InputError: if there are no such two, or they do not belong together.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -160,7 +160,7 @@ def load_language_model(
     with loading(name, "the tokenizer"):
         ids = tokenizer("speech", add_special_tokens=False).input_ids
     if not ids:
-        raise InputError(f"the tokenizer of {name} makes nothing of a word: is tokenizer.json gone?")
+        raise InputError(f"the tokenizer of {name} gives no tokens for a word: is tokenizer.json missing?")
     return model, tokenizer
 
 
@@ -201,7 +201,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} must hold a JSON object")
+        raise InputError(f"{path} must contain a JSON object")
     return content
 
 
@@ -216,7 +216,7 @@ def _check_layer_counts(config: dict[str, Any], weights: int, path: Path) -> Non
         if isinstance(value, dict):
             _check_layer_counts(value, weights, path)
         elif key in _LAYER_COUNTS and isinstance(value, int) and not 0 < value <= weights:
-            raise InputError(f"{path} has {key} {value}, and there are {weights} weights beside it")
+            raise InputError(f"{path} has {key} {value}, but there are only {weights} weights")
 
 
 def _check_extractor(settings: Any, path: Path) -> None:

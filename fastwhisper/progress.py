@@ -1,4 +1,4 @@
-"""What long work shows on standard error."""
+"""Progress on standard error."""
 
 import sys
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 
 def progress_bar(shown: bool = True) -> Progress:
-    """A bar on standard error, where that is a terminal; it leaves standard output alone and goes when it is done."""
+    """A bar on standard error if that is a terminal; it leaves standard output alone and disappears when done."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -29,7 +29,7 @@ def progress_bar(shown: bool = True) -> Progress:
 
 @contextmanager
 def set_aside(progress: Progress) -> Iterator[None]:
-    """Take a bar away while something else is printed: on a terminal that would land in its line."""
+    """Hide a bar while something else is printed: on a terminal that would land on its line."""
     if progress.disable:
         yield
         return
@@ -41,7 +41,7 @@ def set_aside(progress: Progress) -> Iterator[None]:
 
 
 def quiet_transformers() -> None:
-    """Keep transformers from warning about what this package does on purpose, and from drawing bars into a file."""
+    """Keep transformers from warning about what this package does on purpose, and from drawing bars into files."""
     transformers.logging.set_verbosity_error()
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()

@@ -11,7 +11,7 @@ Other threads wait at the import lock of `transformers` until the classes are re
 def register_auto_classes() -> None:
     """Make `AutoConfig`, `AutoProcessor` and the `AutoModel` classes know FastSLM, and the models know FastWhisper.
 
-    `import fastwhisper` does this by itself. Call it to have it done at a moment of your choice; twice does no harm.
+    `import fastwhisper` does this by itself. Call it to choose the moment; calling it twice does no harm.
     """
     from transformers import (
         AutoConfig,

@@ -1,6 +1,6 @@
-"""From a command line and a YAML recipe to dataclasses; a quick `--help` that imports nothing heavy.
+"""Parse a command line and a YAML recipe into dataclasses; `--help` is quick, since it imports nothing heavy.
 
-A verb's flags are the fields of a few dataclasses, one a group: its docstring is the group's title in the help, and a
+A verb's flags are the fields of a few dataclasses, one per group. Its docstring is the group's title in the help; a
 field's metadata holds the help text and, where the type does not say enough, the placeholder (`metavar`).
 """
 
@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin
 from ..errors import InputError
 
 TRUTHS = ("true", "false", "yes", "no", "t", "f", "y", "n", "1", "0")
-RECIPE_HELP = "YAML recipe whose keys are the flags; flags on the command line override it"
+RECIPE_HELP = "YAML recipe with flags as keys; flags on the command line override it"
 TRACEBACK_HELP = "Set FASTWHISPER_TRACEBACK=1 to see the traceback behind a one-line error."
 
 
@@ -24,7 +24,7 @@ class Verb:
     """A verb of the program.
 
     Args:
-        program (`str`): as it is called, such as `fastwhisper label`.
+        program (`str`): how it is called, for example `fastwhisper label`.
         description (`str`): what it does, for `--help`.
         example (`str`): one command that works.
         groups (`Sequence[type]`): dataclasses of its flags.
@@ -40,7 +40,7 @@ class Verb:
     notes: str = ""
 
     def run(self, argv: Sequence[str], function: Callable[..., int | None]) -> int | None:
-        """Print the help, or parse `argv` and call `function` with the positional words and one instance a group."""
+        """Print the help, or parse `argv` and call `function` with the positional words and one instance per group."""
         if any(flag in argv for flag in ("-h", "--help")):
             self.print_help()
             return None
@@ -68,10 +68,10 @@ class Verb:
         parser.print_help()
 
     def parse(self, argv: Sequence[str]) -> tuple[Any, ...]:
-        """The positional words, where the verb has some, and one instance a group.
+        """The positional words, if the verb takes any, and one instance per group.
 
         Raises:
-            InputError: for an unknown flag, a value that cannot be used, and an unreadable recipe.
+            InputError: for an unknown flag, an invalid value, or an unreadable recipe.
         """
         from transformers import HfArgumentParser
 
@@ -104,7 +104,7 @@ class Verb:
             # TrainingArguments checks itself: a precision that the device lacks, a package that is not installed.
             raise InputError(f"{' '.join(str(error).split())}; see {program} --help") from error
         if unknown:
-            raise InputError(f"there is no flag or place for {' '.join(unknown)}; see {program} --help")
+            raise InputError(f"unknown arguments: {' '.join(unknown)}; see {program} --help")
         if not self.positional:
             return tuple(parsed)
         *instances, namespace = parsed
@@ -141,7 +141,7 @@ def _described(field: dataclasses.Field) -> str:
 
 
 def _placeholder(field: dataclasses.Field) -> str:
-    """What the help shows for a value: the field's own word, else one that follows from its type."""
+    """What the help shows for a value: the field's own placeholder, or one that follows from its type."""
     if "metavar" in field.metadata:
         return field.metadata["metavar"]
     kinds = [kind for kind in get_args(field.type) or (field.type,) if kind is not type(None)]
@@ -150,7 +150,7 @@ def _placeholder(field: dataclasses.Field) -> str:
 
 
 def _with_values(words: Sequence[str], switches: set[str]) -> list[str]:
-    """The words with `true` behind each switch that has no value: it would take what follows, such as a file."""
+    """The words with `true` after each switch without a value: otherwise it would take the next word, say a file."""
     valued = []
     for index, word in enumerate(words):
         following = words[index + 1] if index + 1 < len(words) else ""
@@ -173,15 +173,15 @@ def _take_recipe(argv: list[str], program: str) -> dict[str, Any]:
     path = Path(value)
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"the recipe {path} cannot be read: {error}") from error
     if not isinstance(recipe, dict):
-        raise InputError(f"the recipe {path} must be a mapping of flags to values")
+        raise InputError(f"the recipe {path} must map flags to values")
     return recipe
 
 
 def _as_flags(recipe: dict[str, Any]) -> list[str]:
-    """The settings of a recipe as words of a command line; those without a value are left at their defaults."""
+    """The settings of a recipe as command-line words; those without a value keep their defaults."""
     flags = []
     for key, value in recipe.items():
         if isinstance(value, list):

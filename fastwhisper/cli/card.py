@@ -12,15 +12,15 @@ class CardArguments:
     """Card."""
 
     name: str = field(
-        default="", metadata={"help": "the model's name in the card, best that of its repository: OWNER/NAME"}
+        default="", metadata={"help": "the model's name in the card, ideally that of its repository: OWNER/NAME"}
     )
-    overwrite: bool = field(default=False, metadata={"help": "also replace a README.md that was written by hand"})
+    overwrite: bool = field(default=False, metadata={"help": "replace even a README.md that was written by hand"})
 
 
 VERB = Verb(
     "fastwhisper card",
     "Write the model card (README.md) of a saved folder from its config.json, weights, training_run.json,\n"
-    "evaluation.json and curves.png. In an earlier card it keeps the text outside the two marks.",
+    "evaluation.json and curves.png. Text outside the two marks of an earlier card is kept.",
     "fastwhisper card student --name OWNER/NAME",
     [CardArguments],
     positional=("folder", "folder of a saved FastWhisper or FastSLM"),
@@ -28,7 +28,7 @@ VERB = Verb(
 
 
 def run(folders: list[str], arguments: CardArguments) -> None:
-    """Write the card of a folder, and print its path."""
+    """Write the card of a folder and print its path."""
     from ..hub_cards.card import write_card
 
     if len(folders) != 1:

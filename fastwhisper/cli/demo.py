@@ -1,4 +1,4 @@
-"""`fastwhisper demo`: the whole job on a small scale, offline, in a few minutes on two cores."""
+"""`fastwhisper demo`: the whole pipeline on a small scale, offline, in a few minutes on two cores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ class DemoArguments:
     """Demo."""
 
     output: str = field(
-        default="demo", metadata={"help": "folder to write; it must be empty or not exist yet", "metavar": "FOLDER"}
+        default="demo", metadata={"help": "output folder; it must be empty or new", "metavar": "FOLDER"}
     )
     seed: int = field(default=0, metadata={"help": "seed of the speech and of the training"})
     steps: int = field(default=900, metadata={"help": "training steps"})
     clips: int = field(default=2400, metadata={"help": "clips to synthesise and train on"})
-    held_out_clips: int = field(default=160, metadata={"help": "clips of unheard voices to measure on"})
+    held_out_clips: int = field(default=160, metadata={"help": "clips of held-out voices to measure on"})
     decoder_layers: int = field(default=2, metadata={"help": "decoder layers of the student; the teacher has 6"})
 
 
@@ -30,7 +30,7 @@ VERB = Verb(
 
 
 def run(arguments: DemoArguments) -> None:
-    """Run the demo, and print how it went and what it wrote."""
+    """Run the demo, and print the results and what it wrote."""
     import logging
 
     from rich.console import Console

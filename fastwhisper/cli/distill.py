@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from ..trainers.askd_arguments import ASKDTrainingArguments
 
 NOTES = """\
-Every field of transformers' Seq2SeqTrainingArguments is a flag, too. The usual ones:
-  --output_dir FOLDER                checkpoints, and in the end the Hub-ready student
+Every field of transformers' Seq2SeqTrainingArguments is also a flag. The usual ones:
+  --output_dir FOLDER                checkpoints and, at the end, the Hub-ready student
   --max_steps N, --num_train_epochs N
   --per_device_train_batch_size N, --gradient_accumulation_steps N
   --learning_rate X, --warmup_steps N, --lr_scheduler_type NAME
   --bf16 true, --activation_checkpointing true
   --eval_strategy steps, --eval_steps N, --save_steps N, --save_total_limit N
-  --resume_from_checkpoint last      go on from the last checkpoint in --output_dir
+  --resume_from_checkpoint last      resume from the last checkpoint in --output_dir
   --report_to NAME, --seed N
   --push_to_hub true, --hub_model_id OWNER/NAME, --hub_private_repo true
 
-On several processes or machines (--multi_gpu is right for CPUs, too):
+On several processes or machines (on CPUs, use --multi_gpu as well):
   accelerate launch --multi_gpu --num_processes 2 -m fastwhisper distill ..."""
 
 
@@ -33,20 +33,20 @@ class DistillArguments:
     teacher: str = field(metadata={"help": "name on the Hub or folder of the Whisper to learn from"})
     student: str | None = field(
         default=None,
-        metadata={"help": "student to start from; else one is built from the teacher", "metavar": "FOLDER"},
+        metadata={"help": "student to start from; by default one is built from the teacher", "metavar": "FOLDER"},
     )
     decoder_layers: int | None = field(
-        default=None, metadata={"help": "decoder layers of the student that is built (default: 4)"}
+        default=None, metadata={"help": "decoder layers of a newly built student (default: 4)"}
     )
     encoder_layers: int | None = field(
-        default=None, metadata={"help": "encoder layers of the student that is built; all by default"}
+        default=None, metadata={"help": "encoder layers of a newly built student (default: all)"}
     )
     lora_rank: int = field(
-        default=0, metadata={"help": "train LoRA adapters of this rank, merged in the end; 0 trains all weights"}
+        default=0, metadata={"help": "train LoRA adapters of this rank, merged at the end; 0 trains all weights"}
     )
     teacher_dtype: str = field(
         default="float32",
-        metadata={"help": "precision that the teacher is held in: float32, float16 or bfloat16", "metavar": "DTYPE"},
+        metadata={"help": "precision of the teacher: float32, float16 or bfloat16", "metavar": "DTYPE"},
     )
 
 
@@ -56,16 +56,16 @@ class TextArguments:
 
     language: str | None = field(
         default=None,
-        metadata={"help": "code or English name; else each row's column language, which a multilingual teacher needs"},
+        metadata={"help": "code or English name; without it, a multilingual teacher needs a column language"},
     )
     task: str = field(
         default="transcribe", metadata={"help": "transcribe, or translate into English", "metavar": "TASK"}
     )
     timestamp_probability: float = field(
-        default=0.2, metadata={"help": "share of the rows with timestamped_text that are trained with timestamps"}
+        default=0.2, metadata={"help": "share of rows with timestamped_text to train with timestamps"}
     )
     prompt_probability: float = field(
-        default=0.2, metadata={"help": "share of the rows with previous_text that are trained with it as their prompt"}
+        default=0.2, metadata={"help": "share of rows with previous_text to train with it as the prompt"}
     )
 
 
@@ -74,19 +74,19 @@ class EvaluationDataArguments:
     """Evaluation during training."""
 
     eval_dataset: str | None = field(
-        default=None, metadata={"help": "data to measure WER on; --eval_split alone takes a split of --dataset"}
+        default=None, metadata={"help": "dataset to measure WER on; with just --eval_split, a split of --dataset"}
     )
     eval_dataset_config: str | None = field(
         default=None, metadata={"help": "configuration of --eval_dataset on the Hub"}
     )
     eval_split: str | None = field(default=None, metadata={"help": "split of the evaluation data"})
-    eval_limit: int | None = field(default=None, metadata={"help": "use its first N rows only"})
+    eval_limit: int | None = field(default=None, metadata={"help": "use only its first N rows"})
 
 
 def _verb(training: type) -> Verb:
     return Verb(
         "fastwhisper distill",
-        "Distil a Whisper teacher into a student with fewer layers on your own speech, with ASKD.",
+        "Distil a Whisper teacher into a student with fewer layers, on your own speech, with ASKD.",
         "fastwhisper distill --teacher openai/whisper-small --dataset labels --language en --max_steps 5000 "
         "--output_dir student",
         [DistillArguments, DataArguments, TextArguments, EvaluationDataArguments, training],
@@ -101,7 +101,7 @@ def run(
     evaluation: EvaluationDataArguments,
     training: "ASKDTrainingArguments",
 ) -> None:
-    """Train a student, and print where it is."""
+    """Train a student and print where it was saved."""
     import logging
 
     from ..progress import quiet_transformers

@@ -13,7 +13,7 @@ class EvaluateArguments:
 
     model: str = field(metadata={"help": "name on the Hub or folder of the model"})
     against: list[str] = field(
-        default_factory=list, metadata={"help": "further models on the same audio, such as the teacher"}
+        default_factory=list, metadata={"help": "more models to measure on the same audio, for example the teacher"}
     )
 
 
@@ -21,25 +21,25 @@ class EvaluateArguments:
 class DecodingArguments:
     """Decoding."""
 
-    batch_size: int = field(default=8, metadata={"help": "clips that are decoded together"})
-    num_beams: int = field(default=1, metadata={"help": "beams of every model; 1 is greedy"})
+    batch_size: int = field(default=8, metadata={"help": "clips decoded together"})
+    num_beams: int = field(default=1, metadata={"help": "beams for every model; 1 is greedy"})
     repeats: int = field(default=1, metadata={"help": "timed runs of each batch by each model; the median counts"})
-    seed: int = field(default=0, metadata={"help": "seed of the sampling that long audio may fall back on"})
+    seed: int = field(default=0, metadata={"help": "seed for the sampling that long audio may fall back on"})
 
 
 @dataclass
 class OutputArguments:
     """Output."""
 
-    output: str = field(default="evaluation.json", metadata={"help": "the report as JSON", "metavar": "FILE"})
+    output: str = field(default="evaluation.json", metadata={"help": "file for the JSON report", "metavar": "FILE"})
     predictions: str | None = field(
-        default=None, metadata={"help": "JSON Lines with reference and hypotheses of each row", "metavar": "FILE"}
+        default=None, metadata={"help": "JSON Lines file for each row's reference and hypotheses", "metavar": "FILE"}
     )
 
 
 VERB = Verb(
     "fastwhisper evaluate",
-    "Measure a Whisper on a data set, or several in turns on the same audio: WER, CER, speed, memory.",
+    "Measure one or more Whispers on the same audio: WER, CER, speed, memory.",
     "fastwhisper evaluate --model student --against openai/whisper-small --dataset my_speech --split test "
     "--language en",
     [EvaluateArguments, DataArguments, SpeechArguments, DecodingArguments, DeviceArguments, OutputArguments],

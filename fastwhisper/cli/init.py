@@ -11,10 +11,10 @@ class InitArguments:
     """Student."""
 
     teacher: str = field(metadata={"help": "name on the Hub or folder of a Whisper"})
-    output: str = field(metadata={"help": "folder to write; it must not exist yet", "metavar": "FOLDER"})
+    output: str = field(metadata={"help": "output folder; it must not exist yet", "metavar": "FOLDER"})
     decoder_layers: int = field(default=4, metadata={"help": "decoder layers of the student"})
     encoder_layers: int | None = field(
-        default=None, metadata={"help": "encoder layers of the student; all of the teacher's by default"}
+        default=None, metadata={"help": "encoder layers of the student (default: all of the teacher's)"}
     )
 
 
@@ -27,7 +27,7 @@ VERB = Verb(
 
 
 def run(arguments: InitArguments) -> None:
-    """Write the student and its processor, and print what it is."""
+    """Write the student and its processor, and print its size."""
     from ..hub_cards.new_student import write_new_student
     from ..progress import quiet_transformers
 

@@ -3,23 +3,27 @@
 import errno
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from .. import __version__
-from ..errors import InputError
+from ..errors import InputError, Stopped
+from .console import forgive_console, reader_has_left
 
 VERBS = {
-    "demo": "distil a small student on synthetic speech, measure it and write a Hub-ready folder",
+    "demo": "distil a small student on synthetic speech, measure it, and write a Hub-ready folder",
     "init": "build an untrained student from a Whisper teacher",
-    "label": "transcribe a data set with a teacher (pseudo-labels)",
+    "label": "transcribe a dataset with a teacher (pseudo-labels)",
     "distill": "train a student with ASKD",
     "evaluate": "WER, CER, speed and memory of one model, or of several side by side",
-    "transcribe": "write the text of audio files",
+    "transcribe": "transcribe audio files",
     "push": "upload a saved folder to the Hugging Face Hub",
-    "card": "rewrite the model card of a saved folder",
-    "slm": "FastSLM, speech for a language model: init, ask, transcribe",
-    "convert-fastslm": "convert published FastSLM checkpoints, and back",
+    "card": "write the model card of a saved folder",
+    "slm": "FastSLM, speech for language models: init, ask, transcribe",
+    "convert-fastslm": "convert published FastSLM checkpoints, both ways",
 }
 CLOSED_PIPE = 141  # 128 and SIGPIPE, as a shell reports it
 BATCH_FLAGS = {
@@ -39,18 +43,21 @@ Distil Whisper into smaller students that run in any Whisper engine, and let lan
 verbs:
 {rows}
 
-fastwhisper VERB --help shows the options of a verb, fastwhisper --version the version.
+Run fastwhisper VERB --help for the options of a verb, fastwhisper --version for the version.
 Set FASTWHISPER_TRACEBACK=1 to see the traceback behind a one-line error.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb. Returns 0, what the verb returns, 2 for an error of input, 130 when interrupted, 141 when its
-    reader left.
+    """Run a verb.
 
-    An [`InputError`], a full disk and a lack of memory are one line on standard error; whatever else goes wrong keeps
+    Returns 0, the verb's own exit code, 2 for invalid input, 130 or 143 after SIGINT or SIGTERM, or 141 if standard
+    output was closed.
+
+    An [`InputError`], a full disk and a lack of memory are one line on standard error; any other exception keeps
     its traceback.
     """
+    forgive_console()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), end="")
@@ -63,13 +70,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fastwhisper: there is no verb {verb!r}; the verbs are {', '.join(VERBS)}", file=sys.stderr)
         return 2
     try:
-        return importlib.import_module(f".{verb.replace('-', '_')}", __package__).main(rest) or 0
+        with _sigterm_as_sigint():
+            return importlib.import_module(f".{verb.replace('-', '_')}", __package__).main(rest) or 0
+    except Stopped as stopped:
+        print(f"fastwhisper {verb}: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     except KeyboardInterrupt:
         print("fastwhisper: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Who read the output has left, as `head` does. Python would write the rest once more at its end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not reader_has_left():
+            raise
         return CLOSED_PIPE
     except (InputError, OSError, MemoryError, RuntimeError) as error:
         said = _one_line(error, verb)
@@ -79,16 +90,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+@contextmanager
+def _sigterm_as_sigint() -> Iterator[None]:
+    """Let SIGTERM raise as well, so that half-written files are cleaned up."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped("terminated", number)
+
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _one_line(error: Exception, verb: str) -> str | None:
-    """What to say of an error that the user can do something about; `None` for any other."""
+    """The message for an error that the user can do something about; `None` for any other."""
     if isinstance(error, InputError):
         return " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         place = f" for {error.filename}" if error.filename else ""
-        return f"no space is left on the disk{place}: free some, then run it again"
-    # By name: torch is not imported here.
-    no_memory = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(error)
-    if isinstance(error, MemoryError) or no_memory:
+        return f"no space left on the disk{place}: free some and run the command again"
+    # By name, and by the word of torch's CPU allocator, so that torch need not be imported here.
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    if isinstance(error, MemoryError) or of_torch:
         way_out = f": lower {BATCH_FLAGS[verb]}" if verb in BATCH_FLAGS else ""
         return f"out of memory{way_out}"
     return None

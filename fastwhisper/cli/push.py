@@ -11,8 +11,8 @@ from .arguments import Verb
 class PushArguments:
     """Repository."""
 
-    private: bool = field(default=False, metadata={"help": "make the repository private if it is created"})
-    revision: str = field(default="", metadata={"help": "branch to upload to; created if it does not exist"})
+    private: bool = field(default=False, metadata={"help": "make a new repository private"})
+    revision: str = field(default="", metadata={"help": "branch to upload to; created if needed"})
     create_pr: bool = field(
         default=False, metadata={"help": "open a pull request instead of committing to the branch"}
     )
@@ -21,7 +21,7 @@ class PushArguments:
 VERB = Verb(
     "fastwhisper push",
     "Upload a saved folder to a repository on the Hub (OWNER/NAME) in one commit. Checkpoints, optimiser states and\n"
-    "training arguments stay here; a file that holds a token or a path of this machine is refused.",
+    "training arguments are not uploaded; a file that contains a token or a local path is refused.",
     "fastwhisper push student OWNER/NAME --private",
     [PushArguments],
     positional=("folder_and_repo", "the folder, then the repository"),
@@ -48,7 +48,7 @@ def run(folder_and_repository: list[str], arguments: PushArguments) -> None:
             create_pr=arguments.create_pr,
         )
     except OSError as error:
-        raise InputError(f"{folder} cannot be uploaded: {error}") from error
+        raise InputError(f"cannot upload {folder}: {error}") from error
     print(address)
 
 

@@ -1,4 +1,4 @@
-"""Groups of flags that several verbs have: one name for each thing."""
+"""Groups of flags that several verbs share: one name for each thing."""
 
 from dataclasses import dataclass, field
 
@@ -12,18 +12,18 @@ class DataArguments:
             "help": "name on the Hub, folder with metadata.csv, .tsv or .jsonl, or folder of audio files",
         }
     )
-    dataset_config: str | None = field(default=None, metadata={"help": "configuration of a data set on the Hub"})
-    split: str | None = field(default=None, metadata={"help": "split; needed where the data set has several"})
+    dataset_config: str | None = field(default=None, metadata={"help": "configuration of a dataset on the Hub"})
+    split: str | None = field(default=None, metadata={"help": "split to use; needed if there are several"})
     audio_column: str = field(default="audio", metadata={"help": "column with the audio"})
     text_column: str = field(default="text", metadata={"help": "column with the text"})
-    limit: int | None = field(default=None, metadata={"help": "use the first N rows only"})
-    streaming: bool = field(default=False, metadata={"help": "read the data set as a stream, without downloading it"})
+    limit: int | None = field(default=None, metadata={"help": "use only the first N rows"})
+    streaming: bool = field(default=False, metadata={"help": "stream the dataset instead of downloading it"})
     on_bad_audio: str = field(
         default="skip",
-        metadata={"help": "skip leaves out audio that is empty or cannot be decoded, by name; stop makes it an error"},
+        metadata={"help": "skip leaves out empty or undecodable audio and names it; stop makes it an error"},
     )
     num_proc: int | None = field(
-        default=None, metadata={"help": "processes that check the audio beforehand; by default one"}
+        default=None, metadata={"help": "processes that check the audio beforehand (default: 1)"}
     )
 
 
@@ -32,7 +32,7 @@ class SpeechArguments:
     """Language."""
 
     language: str | None = field(
-        default=None, metadata={"help": "code or English name; by default the model's own, else auto-detected"}
+        default=None, metadata={"help": "code or English name; default: the model's own, or auto-detected"}
     )
     task: str = field(
         default="transcribe", metadata={"help": "transcribe, or translate into English", "metavar": "TASK"}
@@ -44,12 +44,12 @@ class DeviceArguments:
     """Device."""
 
     device: str | None = field(
-        default=None, metadata={"help": "cpu, cuda or cuda:N; CUDA where there is one", "metavar": "DEVICE"}
+        default=None, metadata={"help": "cpu, cuda or cuda:N; default: CUDA if available", "metavar": "DEVICE"}
     )
     dtype: str | None = field(
         default=None,
         metadata={
-            "help": "float32, float16 or bfloat16; by default float32 on the CPU, float16 on CUDA",
+            "help": "float32, float16 or bfloat16; default: float32 on the CPU, float16 on CUDA",
             "metavar": "DTYPE",
         },
     )

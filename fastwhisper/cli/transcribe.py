@@ -22,10 +22,10 @@ class ModelArguments:
 class DecodingArguments:
     """Decoding."""
 
-    word_timestamps: bool = field(default=False, metadata={"help": "times of words, in json and vtt"})
-    batch_size: int = field(default=8, metadata={"help": "short files that are decoded together"})
+    word_timestamps: bool = field(default=False, metadata={"help": "add word times, in json and vtt"})
+    batch_size: int = field(default=8, metadata={"help": "short files decoded together"})
     num_beams: int = field(default=1, metadata={"help": "beams; 1 is greedy"})
-    seed: int = field(default=0, metadata={"help": "seed of the sampling where the model repeats itself or is unsure"})
+    seed: int = field(default=0, metadata={"help": "seed for sampling, used if the model repeats itself or is unsure"})
 
 
 @dataclass
@@ -34,24 +34,22 @@ class OutputArguments:
 
     format: list[str] = field(
         default_factory=lambda: ["txt"],
-        metadata={"help": "txt (the default), srt, vtt, json, or several of them", "metavar": "FORMAT ..."},
+        metadata={"help": "txt (default), srt, vtt, json, or several of them", "metavar": "FORMAT ..."},
     )
     output: str | None = field(
         default=None,
-        metadata={"help": "folder for the transcripts; by default they are printed", "metavar": "FOLDER"},
+        metadata={"help": "folder for the transcripts; without it they are printed", "metavar": "FOLDER"},
     )
 
 
-# As of a program that ends when head has read enough.
-
 VERB = Verb(
     "fastwhisper transcribe",
-    "Write the text of audio files, of folders of them, and of standard input (-).\n\n"
-    "A file that cannot be read is named on standard error, and the others are transcribed; the exit code is then 1,\n"
-    "or 2 where none could be read.",
+    "Transcribe audio files, folders of them, or standard input (-).\n\n"
+    "A file that cannot be read is reported on standard error and the rest are transcribed; the exit code is then 1,\n"
+    "or 2 if none could be read.",
     "fastwhisper transcribe talk.flac interviews --model openai/whisper-small --format srt json --output texts",
     [ModelArguments, SpeechArguments, DecodingArguments, DeviceArguments, OutputArguments],
-    ("files", "audio files, folders (with all below them), or - for standard input; they go before the flags"),
+    ("files", "audio files, folders (searched recursively), or - for standard input; put them before the flags"),
 )
 
 
@@ -63,7 +61,7 @@ def run(
     device: DeviceArguments,
     output: OutputArguments,
 ) -> int:
-    """Transcribe, and print each transcript that is not written to a folder as soon as it is done."""
+    """Transcribe; without an output folder, print each transcript as soon as it is done."""
     import sys
     from pathlib import Path
 
@@ -75,7 +73,7 @@ def run(
     formats = _formats(output.format)
     several = len(files) > 1 or (len(files) == 1 and Path(files[0]).is_dir())
     if not files:
-        raise InputError("no audio file is given; see fastwhisper transcribe --help")
+        raise InputError("no audio files given; see fastwhisper transcribe --help")
     if output.output is None:
         _check_printable(formats, several)
     quiet_transformers()
@@ -98,7 +96,7 @@ def run(
             continue
         done += 1
         if output.output is None:
-            _show_transcript(name, result, formats[0], labelled=several)
+            _show_transcript(name, files, result, formats[0], labelled=several)
     return 0 if not failed else 1 if done else 2
 
 
@@ -120,18 +118,19 @@ def _check_printable(formats: list[str], several: bool) -> None:
     from ..errors import InputError
 
     if len(formats) > 1:
-        raise InputError("several formats need --output, a folder for them")
+        raise InputError("several formats need --output FOLDER")
     if several and formats[0] in ("srt", "vtt"):
-        raise InputError(f"several files in {formats[0]} need --output, a folder for them")
+        raise InputError(f"several files in {formats[0]} need --output FOLDER")
 
 
-def _show_transcript(name: str, transcript: "Transcript", kind: str, labelled: bool) -> None:
+def _show_transcript(name: str, files: Sequence[str], transcript: "Transcript", kind: str, labelled: bool) -> None:
+    from ..transcription.recordings import public_name
     from ..transcription.subtitles import WRITERS
     from .console import show
 
-    # JSON says itself which file it is of.
+    # JSON itself says which file it belongs to.
     label = f"{name}: " if labelled and kind == "txt" else ""
-    show(label + WRITERS[kind](name, transcript))
+    show(label + WRITERS[kind](public_name(name, files), transcript))
 
 
 def main(argv: Sequence[str]) -> int | None:

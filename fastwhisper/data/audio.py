@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+import psutil
 import soundfile
 import soxr
+import torch
 
 from ..errors import InputError
-from ..modeling.waveforms import SAMPLING_RATE, mono_samples
+from ..modeling.waveforms import SAMPLING_RATE, check_loudness, mono_samples
 
 AUDIO_SUFFIXES = frozenset(
     (".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf")
@@ -22,17 +24,17 @@ UNREADABLE_SUFFIXES = RAW_SUFFIXES | {
     *(".m4a", ".m4b", ".aac", ".mp4", ".wma", ".amr", ".webm", ".weba", ".mka", ".mkv", ".mov", ".avi", ".3gp"),
     *(".ac3", ".ape", ".wv", ".spx", ".ra", ".dsf", ".tta"),
 }
-# Headers that claim others are broken; at 1 Hz a megabyte would be resampled to hours.
+# A header with another rate is broken; at 1 Hz a megabyte would be resampled to hours.
 SAMPLING_RATES = (1_000, 1_000_000)
 _BLOCK_SAMPLES = 2**18
-# libsndfile's length of a FLAC that was written to a pipe: its header does not know it.
+# libsndfile's length of a FLAC written to a pipe, whose header does not know it.
 _UNKNOWN_LENGTH = 2**63 - 1
-# Integer and lossy formats cannot store NaN: only these have to be decoded to be sure.
+# Integer and lossy formats cannot store NaN: only these must be decoded to be sure.
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 
 
 class EmptyAudioError(InputError):
-    """Audio without a single sample at the rate that is asked for."""
+    """Audio without a single sample at the requested rate."""
 
 
 @runtime_checkable
@@ -50,6 +52,23 @@ class _Readable(Protocol):
 AudioSource: TypeAlias = (
     str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | Mapping[str, Any] | AudioDecoder
 )
+Samples: TypeAlias = np.ndarray | torch.Tensor
+
+
+def audio_source(audio: AudioSource | Samples | tuple[Samples, int]) -> AudioSource:
+    """What [`load_audio`] reads, of samples alone, which are taken to be at 16 kHz, and of samples and their rate.
+
+    Raises:
+        InputError: for any other tuple.
+    """
+    if isinstance(audio, np.ndarray | torch.Tensor):
+        audio = (audio, SAMPLING_RATE)
+    if not isinstance(audio, tuple):
+        return audio
+    if len(audio) != 2:
+        raise InputError(f"a tuple of audio is (samples, sampling rate), not {len(audio)} values")
+    samples, sampling_rate = audio
+    return {"array": samples, "sampling_rate": sampling_rate}
 
 
 def load_audio(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
@@ -66,33 +85,56 @@ def load_audio(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> np.nd
         `np.ndarray`: float32 of shape `(samples,)`, full scale 1.
 
     Raises:
-        EmptyAudioError: for audio without samples, an `InputError` too.
-        InputError: for audio that cannot be read, or has samples that are NaN, infinite or no audio; it names the
-            file.
+        EmptyAudioError: for audio without samples; also an `InputError`.
+        InputError: for audio that cannot be read or has samples that are NaN, infinite or not audio; the message names
+            the file.
     """
-    blocks = list(decoded_blocks(source))
-    if not blocks:
-        raise EmptyAudioError(f"{describe_audio(source)} is empty: it has no samples")
-    source_rate = blocks[0][1]
-    samples = np.concatenate([block for block, _ in blocks])
-    if source_rate == sampling_rate:
-        return samples
-    resampled = soxr.resample(samples, source_rate, sampling_rate)
-    if resampled.size == 0:
-        raise EmptyAudioError(
-            f"{describe_audio(source)} is empty: of {samples.size} samples at {source_rate} Hz none is left at "
-            f"{sampling_rate} Hz"
-        )
-    return resampled
+    held, read = bytearray(), False
+    for samples in resampled_blocks(source, sampling_rate):
+        read = True
+        try:
+            held += samples.data
+            # What is made of the samples takes as much again.
+            fits = len(held) < psutil.virtual_memory().available
+        except MemoryError:
+            fits = False
+        if not fits:
+            seconds = len(held) / samples.itemsize / sampling_rate
+            del held
+            raise InputError(
+                f"{describe_audio(source)} is too long for the memory of this machine: {seconds / 3600:.2f} hours of "
+                "it are read, and there is more; cut it into parts"
+            )
+    if not held:
+        none_left = f": nothing is left of it at {sampling_rate} Hz" if read else ": it has no samples"
+        raise EmptyAudioError(f"{describe_audio(source)} is empty{none_left}")
+    return np.frombuffer(held, np.float32)
+
+
+def resampled_blocks(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> Iterator[np.ndarray]:
+    """As `decoded_blocks`, resampled to one rate; the last block may have no samples.
+
+    Raises:
+        InputError: as `decoded_blocks`.
+    """
+    resampler = None
+    for samples, rate in decoded_blocks(source):
+        if rate == sampling_rate:
+            yield samples
+            continue
+        resampler = resampler or soxr.ResampleStream(rate, sampling_rate, 1, dtype="float32")
+        yield resampler.resample_chunk(samples)
+    if resampler is not None:
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def decoded_blocks(source: AudioSource) -> Iterator[tuple[np.ndarray, int]]:
-    """Mono float32 blocks `(samples,)` of audio in their order, each with the sampling rate of the source; none for
-    empty audio. Files are read as they are asked for.
+    """Mono float32 blocks `(samples,)` of audio in order, each with the sampling rate of the source; none for
+    empty audio. Files are read as needed.
 
     Raises:
-        InputError: for audio that cannot be read, or has samples that are NaN, infinite or no audio; it names the
-            file.
+        InputError: for audio that cannot be read or has samples that are NaN, infinite or not audio; the message names
+            the file.
     """
     if _holds_samples(source):
         samples, sampling_rate = _held_samples(source)
@@ -106,11 +148,11 @@ def decoded_blocks(source: AudioSource) -> Iterator[tuple[np.ndarray, int]]:
             size = max(1, _BLOCK_SAMPLES // file.channels)
             while len(block := file.read(size, dtype="float32", always_2d=True)):
                 frames += len(block)
-                yield _checked(block.mean(axis=1, dtype=np.float32), name), sampling_rate
+                yield _averaged(block, name), sampling_rate
             # Of the other formats libsndfile believes the length of the file, or only estimates.
             if file.format == "FLAC" and frames < file.frames < _UNKNOWN_LENGTH:
                 raise InputError(
-                    f"{name} is cut off: its header promises {file.frames / sampling_rate:.2f} s, and it ends after "
+                    f"{name} is cut off: its header promises {file.frames / sampling_rate:.2f} s, but it ends after "
                     f"{frames / sampling_rate:.2f} s"
                 )
     except (soundfile.SoundFileError, OSError) as error:
@@ -118,19 +160,19 @@ def decoded_blocks(source: AudioSource) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def decoded_duration(source: AudioSource) -> float:
-    """Seconds of audio, found by decoding all of it a block at a time; 0 for empty audio.
+    """Seconds of audio, found by decoding all of it block by block; 0 for empty audio.
 
     Raises:
-        InputError: as `load_audio`, whatever a header says.
+        InputError: as `load_audio`, whatever the header says.
     """
     return sum(block.size / sampling_rate for block, sampling_rate in decoded_blocks(source))
 
 
 def audio_duration(source: AudioSource) -> float:
-    """Seconds of audio by its header, decoded only where that does not know; 0 for empty audio.
+    """Seconds of audio by its header, decoded only if the header does not say; 0 for empty audio.
 
     Raises:
-        InputError: for audio that cannot be read; it names the file.
+        InputError: for audio that cannot be read; the message names the file.
     """
     if _holds_samples(source):
         samples, sampling_rate = _held_samples(source)
@@ -140,10 +182,10 @@ def audio_duration(source: AudioSource) -> float:
 
 
 def check_audio(source: AudioSource) -> float:
-    """As `audio_duration`, and finds NaN and infinite samples wherever the format could hold them.
+    """As `audio_duration`, but also finds NaN and infinite samples in formats that can hold them.
 
     Raises:
-        InputError: for audio that cannot be read or has samples that are NaN or infinite; it names the file.
+        InputError: for audio that cannot be read or has samples that are NaN or infinite; the message names the file.
     """
     duration = audio_duration(source)
     if duration and (_holds_samples(source) or _header(source).subtype in _FLOAT_SUBTYPES):
@@ -152,7 +194,7 @@ def check_audio(source: AudioSource) -> float:
 
 
 def describe_audio(source: AudioSource) -> str:
-    """A name for messages: the path where there is one."""
+    """A name for messages: the path if there is one."""
     if isinstance(source, Mapping):
         path = source.get("path")
         return str(path) if path else "the audio in memory"
@@ -163,7 +205,7 @@ def describe_audio(source: AudioSource) -> str:
 
 
 def audio_path(source: AudioSource) -> str | None:
-    """The local file that holds the audio; `None` where it is in memory or on another machine."""
+    """The local file that holds the audio; `None` if it is in memory or on another machine."""
     path: Any = source
     if isinstance(source, Mapping):
         path = source.get("path") if source.get("bytes") is None and not _holds_samples(source) else None
@@ -171,14 +213,25 @@ def audio_path(source: AudioSource) -> str | None:
 
 
 class _ForwardFile(soundfile.SoundFile):
-    """A file read from its start to its end.
+    """A file read from start to end.
 
-    soundfile looks up its place before and after each block where a file can seek, which takes time, and fails at the
+    If a file can seek, soundfile looks up its position before and after each block, which takes time and fails at the
     end of a FLAC of unknown length.
     """
 
     def seekable(self) -> bool:
         return False
+
+
+class _Content(io.BytesIO):
+    """The bytes of a file. Broken headers send libsndfile to places before its start: it stays where it is, as in a
+    file, in place of an error that a callback of C would print with its traceback."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
 
 
 def _holds_samples(source: AudioSource) -> bool:
@@ -191,12 +244,21 @@ def _held_samples(source: Any) -> tuple[np.ndarray, int]:
     if isinstance(source, AudioDecoder):
         try:
             decoded = source.get_all_samples()
-        except RuntimeError as error:  # all that torchcodec raises
+        except RuntimeError as error:  # the only exception that torchcodec raises
             raise _unreadable(source, error) from error
         return _checked(decoded.data, name), _checked_rate(decoded.sample_rate, name)
     if source.get("sampling_rate") is None:
-        raise InputError(f"{name} has an array without its sampling_rate")
+        raise InputError(f"{name} has an array but no sampling_rate")
     return _checked(source["array"], name), _checked_rate(source["sampling_rate"], name)
+
+
+def _averaged(block: np.ndarray, name: str) -> np.ndarray:
+    """The mean of the channels `(frames, channels)`; loud ones could cancel each other out, so it is late to look."""
+    try:
+        check_loudness(block, name)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return block.mean(axis=1, dtype=np.float32)
 
 
 def _checked(samples: Any, name: str) -> np.ndarray:
@@ -231,29 +293,29 @@ def _header(source: AudioSource) -> Any:
 
 
 def _open(source: AudioSource) -> str | bytes | io.BytesIO:
-    """What soundfile can read: a local path, or the whole of a file in memory."""
+    """What soundfile can read: a local path, or a whole file in memory."""
     if source is None:
         raise InputError("a row has no audio")
     if isinstance(source, Mapping):
         if source.get("bytes") is None and source.get("path") is None:
-            raise InputError(f"audio needs 'bytes', 'path' or 'array'; this one has {', '.join(source) or 'nothing'}")
+            raise InputError(f"audio needs 'bytes', 'path' or 'array'; this has {', '.join(source) or 'nothing'}")
         source = source["path"] if source.get("bytes") is None else source["bytes"]
     if isinstance(source, _Readable):
         source = source.read()
         if isinstance(source, str):
-            raise InputError("the audio stream is open as text: open it in binary mode")
+            raise InputError("the audio stream is in text mode: open it in binary mode")
     if isinstance(source, bytes | bytearray | memoryview):
-        return io.BytesIO(source)
+        return _Content(source)
     if not isinstance(source, str | os.PathLike):
-        raise InputError(f"a {type(source).__name__} is no audio: give a path, bytes, or 'array' and 'sampling_rate'")
+        raise InputError(f"a {type(source).__name__} is not audio: give a path, bytes, or 'array' and 'sampling_rate'")
     path = os.fspath(source)
     if "://" in path:
         return _download(path)
     if not os.path.isfile(path):
         raise InputError(f"there is no audio file {path}")
     if os.path.splitext(path)[1].lower() in RAW_SUFFIXES:
-        raise InputError(f"{path} holds raw samples, whose rate and type nothing tells: convert it to WAV or FLAC")
-    # soundfile encodes a name itself, and cannot where it is no text.
+        raise InputError(f"{path} holds raw samples of unknown rate and type: convert it to WAV or FLAC")
+    # soundfile encodes a name itself, and fails if it is not text.
     return path if os.name == "nt" else os.fsencode(path)
 
 
@@ -262,12 +324,12 @@ def _download(address: str) -> io.BytesIO:
 
     try:
         with fsspec.open(address, "rb") as file:
-            return io.BytesIO(file.read())
+            return _Content(file.read())
     except (ValueError, ImportError) as error:  # no such protocol, or its package is not installed
         raise _unreadable(address, error) from error
 
 
 def _unreadable(source: AudioSource, error: Exception) -> InputError:
-    # The whole message of libsndfile repeats the name, or tells where in memory the bytes are.
+    # libsndfile's full message repeats the name, or says where in memory the bytes are.
     reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
     return InputError(f"{describe_audio(source)} cannot be read as audio: {' '.join(reason.split())}")

@@ -23,13 +23,13 @@ IGNORED = -100
 
 @dataclass
 class SpeechCollator:
-    r"""Collates rows with `audio` and `text` to `input_features`, `labels` and, with prompts, `decoder_input_ids`.
+    r"""Collates rows with `audio` and `text` into `input_features`, `labels` and, with prompts, `decoder_input_ids`.
 
-    Labels are what `WhisperTokenizer` makes of the text, without the first start token, which is input alone:
-    language, task and `<|notimestamps|>` are learnt, as OpenAI's Whisper learns them. Rows that already hold
-    `input_features` or `labels` (and `decoder_input_ids`) are only padded. SpecAugment is up to the model.
+    Labels are what `WhisperTokenizer` makes of the text, without the first start token, which is only an input:
+    language, task and `<|notimestamps|>` are learnt, as in OpenAI's Whisper. Rows that already hold
+    `input_features` or `labels` (and `decoder_input_ids`) are only padded. SpecAugment is left to the model.
 
-    Whether a row gets its timestamps or its prompt is drawn from the seed and the row alone: any order, any number of
+    Whether a row gets its timestamps or its prompt depends only on the seed and the row: any order, any number of
     processes and a resumed run draw the same.
 
     Args:
@@ -44,13 +44,13 @@ class SpeechCollator:
             Share of the rows with timestamps, in `timestamped_text`, `whisper_transcript` or `text`, that are trained
             with them.
         prompt_probability (`float`, *optional*, defaults to 0.0):
-            Share of the rows with `previous_text` that have it as their prompt, at most half of the decoder long.
+            Share of the rows with `previous_text` that get it as their prompt, at most half of the decoder long.
         max_target_positions (`int`, *optional*, defaults to 448):
-            Tokens that the decoder takes.
+            Longest input of the decoder, in tokens.
         seed (`int`, *optional*, defaults to 0):
             Seed of the draws.
         pad_token_id (`int`, *optional*):
-            The model's; by default the tokenizer's, and its end of text where it has none.
+            The model's; by default the tokenizer's, or its end of text if it has none.
     """
 
     processor: WhisperProcessor
@@ -69,7 +69,7 @@ class SpeechCollator:
         }
         for name, share in shares.items():
             if not 0.0 <= share <= 1.0:
-                raise InputError(f"{name}={share} is no probability: it must be from 0 to 1")
+                raise InputError(f"{name}={share} is not a probability: it must be from 0 to 1")
         tokenizer = self.processor.tokenizer
         own = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self._pad = own if self.pad_token_id is None else self.pad_token_id
@@ -83,8 +83,8 @@ class SpeechCollator:
             padding and prompt -100; where prompts are used `decoder_input_ids` (batch, tokens) int64.
 
         Raises:
-            InputError: for audio that cannot be read, is empty or over the window, and labels over the decoder's
-                limit; it names the file.
+            InputError: for audio that cannot be read, is empty or longer than the window, or labels over the decoder's
+                limit; the message names the file.
         """
         sequences = [self._decoder_sequences(row) for row in rows]
         batch = {
@@ -118,13 +118,13 @@ class SpeechCollator:
         seconds = samples.size / SAMPLING_RATE
         if seconds > window + WINDOW_TOLERANCE_SECONDS:
             raise InputError(
-                f"{describe_audio(row['audio'])} is {seconds:.1f} s long and the window {window} s; "
+                f"{describe_audio(row['audio'])} is {seconds:.1f} s long but the window only {window} s; "
                 "drop_unusable_rows leaves such rows out"
             )
         return samples
 
     def _decoder_sequences(self, row: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Decoder input ids and labels of a row, equally long."""
+        """Decoder input ids and labels of a row, of equal length."""
         if row.get("labels") is None:
             inputs, labels = self._encode(row)
         else:
@@ -132,7 +132,7 @@ class SpeechCollator:
             inputs = row.get("decoder_input_ids") or self._shifted(labels)
         if len(labels) > self.max_target_positions:
             raise InputError(
-                f"{_describe_row(row)} has {len(labels)} label tokens and the decoder takes "
+                f"{_describe_row(row)} has {len(labels)} label tokens but the decoder takes only "
                 f"{self.max_target_positions}; drop_unusable_rows leaves such rows out"
             )
         return torch.tensor(inputs), torch.tensor(labels)
@@ -152,7 +152,7 @@ class SpeechCollator:
         return [*prompt, *tokens[:-1]], [*[IGNORED] * len(prompt), *tokens[1:]]
 
     def _shifted(self, labels: list[int]) -> list[int]:
-        """Decoder input ids of labels, as Whisper derives them."""
+        """Decoder input ids for labels, as Whisper derives them."""
         start = self.processor.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
         return [start, *(self._pad if label == IGNORED else label for label in labels[:-1])]
 
@@ -163,7 +163,7 @@ class SpeechCollator:
 
 
 def _fingerprint(audio: Any) -> bytes:
-    """What tells rows with the same text apart, and is the same wherever the dataset lies."""
+    """A key that tells rows with the same text apart, and does not depend on where the dataset is stored."""
     if isinstance(audio, Mapping):
         if audio.get("path"):
             return PurePath(audio["path"]).name.encode()

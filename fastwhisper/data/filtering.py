@@ -1,19 +1,17 @@
-"""Leave out the rows that are of no use, and say how many, which and why."""
+"""Leave out unusable rows, and say how many, which and why."""
 
 import hashlib
 import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import datasets
-import pyarrow as pa
-import pyarrow.compute as pc
 import soundfile
 from datasets import Dataset, Features, IterableDataset, Value
 from filelock import FileLock
@@ -21,6 +19,7 @@ from transformers import WhisperProcessor
 
 from .. import __version__
 from ..errors import InputError
+from .audio_paths import audio_paths
 from .folders import NAMED
 from .label_encoding import TIMESTAMPED_COLUMNS
 from .row_checks import Drop, RowCheck
@@ -39,8 +38,8 @@ class UsableRows(Generic[AnyDataset]):
     """What is left of a dataset.
 
     Args:
-        dataset (`Dataset` or `IterableDataset`): the rows that are of use.
-        dropped (`Counter[str]`): the other rows by reason; those of a stream are counted as it goes.
+        dataset (`Dataset` or `IterableDataset`): the usable rows.
+        dropped (`Counter[str]`): the other rows by reason; those of a stream are counted as it is read.
     """
 
     dataset: AnyDataset
@@ -57,8 +56,8 @@ def drop_unusable_rows(
     on_bad_audio: str = "skip",
     num_proc: int | None = None,
 ) -> AnyDataset:
-    r"""Leave out the rows that cannot be trained on: without text, with more labels than the decoder takes, in a
-    language that is not understood, with audio over the window, and with audio that is empty or cannot be decoded.
+    r"""Leave out rows that cannot be trained on: without text, with more labels than the decoder takes, in a
+    language that is not understood, or with audio that is longer than the window, empty or undecodable.
 
     Args:
         dataset (`Dataset` or `IterableDataset`):
@@ -66,7 +65,7 @@ def drop_unusable_rows(
         processor (`WhisperProcessor`):
             Its window and its tokenizer.
         max_target_positions (`int`, *optional*, defaults to 448):
-            Label tokens that the decoder takes.
+            Most label tokens that the decoder takes.
         language (`str`, *optional*):
             Passed to [`LabelEncoder`].
         task (`str`, *optional*):
@@ -89,10 +88,10 @@ def usable_rows(
     r"""The rows in which a check finds nothing wrong. A warning counts the others by reason, and names those whose
     audio or labels are bad.
 
-    The rows of a `Dataset` are checked at once, every clip decoded to its end. What was found is kept in the cache of
-    `datasets` and holds until the rows, the files or the check change; of several processes on a machine the first one
-    checks, and the others read what it found. A stream is checked as it goes, and its counts are said when they
-    double; a row that comes again, in another epoch, is not counted again.
+    The rows of a `Dataset` are checked at once, every clip decoded to its end. The result is kept in the cache of
+    `datasets` until the rows, the files or the check change; of several processes on a machine the first one
+    checks, and the others read the result. A stream is checked as it is read, and its counts are logged whenever they
+    double; a row that returns in a later epoch is not counted again.
 
     Args:
         dataset (`Dataset` or `IterableDataset`): rows with `audio`, and whatever else the check looks at.
@@ -102,7 +101,7 @@ def usable_rows(
         num_proc (`int`, *optional*): processes that check a `Dataset`; by default this one does.
 
     Raises:
-        InputError: where no rows are left, and with `"stop"` for bad audio; it names the row and the audio.
+        InputError: if no rows are left, and with `"stop"` for bad audio; the message names the row and the audio.
     """
     check_on_bad_audio(on_bad_audio)
     if isinstance(dataset, IterableDataset):
@@ -124,7 +123,7 @@ def usable_rows(
 
 
 def check_on_bad_audio(choice: str) -> None:
-    """Check what is to be done about bad audio.
+    """Check the setting for bad audio.
 
     Raises:
         InputError: for anything but `skip` and `stop`.
@@ -134,7 +133,7 @@ def check_on_bad_audio(choice: str) -> None:
 
 
 def log_drops(drops: Mapping[int, Drop], total: int) -> None:
-    """Warn of rows that are left out: the first ones with something to tell by name, all by number."""
+    """Warn about rows that are left out: the first few with details by name, all by number."""
     told = [f"row {index} dropped: {drop.detail}" for index, drop in drops.items() if drop.detail]
     for line in told[:NAMED]:
         logger.warning(line)
@@ -145,20 +144,20 @@ def log_drops(drops: Mapping[int, Drop], total: int) -> None:
 
 
 def no_rows_left(drops: Mapping[int, Drop]) -> InputError:
-    """The error for a dataset all of whose rows are dropped."""
+    """The error for a dataset whose rows were all dropped."""
     counts = describe_drops(Counter(drop.reason for drop in drops.values()), len(drops))
     first = next((f"; row {index}: {drop.detail}" for index, drop in drops.items() if drop.detail), "")
     return InputError(f"no rows left: {counts}{first}")
 
 
 def describe_drops(dropped: Counter[str], total: int) -> str:
-    """Such as `3 of 10 rows dropped: 2 empty audio, 1 without text`."""
+    """For example `3 of 10 rows dropped: 2 empty audio, 1 without text`."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
     return f"{dropped.total()} of {total} rows dropped: {reasons}"
 
 
 class StreamFilter:
-    """The predicate of a streamed filter: `seen` and `dropped` count the rows of this process.
+    """The predicate of a streaming filter: `seen` and `dropped` count the rows of this process.
 
     Args:
         check (`RowCheck`): what a row must have.
@@ -176,7 +175,7 @@ class StreamFilter:
         drop = self.check(row)
         if drop is not None and drop.is_bad_audio and self.on_bad_audio == "stop":
             raise InputError(f"row {index} of the stream: {drop.detail}")
-        # Each pass begins at 0 again.
+        # Each pass starts at 0 again.
         if index >= self.seen:
             self.seen = index + 1
             if drop is not None:
@@ -189,7 +188,7 @@ class StreamFilter:
             self._told += 1
             logger.warning("row %d of the stream dropped: %s", index, drop.detail)
         total = self.dropped.total()
-        # Nobody says when a stream ends: doubling keeps the log short and never more than half behind.
+        # Nothing says when a stream ends: doubling keeps the log short and never more than half behind.
         if total & (total - 1) == 0:
             logger.warning("so far, %s", describe_drops(self.dropped, self.seen))
 
@@ -197,7 +196,7 @@ class StreamFilter:
 def _drops(dataset: Dataset, check: RowCheck, num_proc: int | None) -> dict[int, Drop]:
     """The rows to leave out, by index."""
     rows = dataset
-    if dataset.format["type"] != "custom":  # whose rows are what a function of the user makes of all columns
+    if dataset.format["type"] != "custom":  # custom: a function of the user makes the rows from all columns
         columns = [column for column in _CHECKED_COLUMNS if column in dataset.column_names]
         rows = dataset.select_columns(columns).with_format(None)
     cache = _cache_file(dataset, check)
@@ -224,15 +223,15 @@ def _verdict(row: Mapping[str, Any], check: RowCheck) -> dict[str, str | None]:
 
 
 def _cache_file(dataset: Dataset, check: RowCheck) -> Path | None:
-    """Where verdicts on these rows, files and checks are kept; `None` where they cannot be."""
+    """Where verdicts on these rows, files and checks are kept; `None` if they cannot be."""
     if not datasets.is_caching_enabled():
         return None
     digest = hashlib.blake2b(digest_size=16)
     for part in (__version__, soundfile.__libsndfile_version__, dataset._fingerprint, check.fingerprint()):
         digest.update(f"{part}\n".encode())
-    for path in _audio_paths(dataset):
+    for path in audio_paths(dataset):
         if "://" in path:
-            return None  # nobody can tell whether it changes
+            return None  # there is no telling whether it changes
         digest.update(f"{path}\n{_state(path)}\n".encode(errors="surrogateescape"))
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "fastwhisper"
     try:
@@ -242,27 +241,8 @@ def _cache_file(dataset: Dataset, check: RowCheck) -> Path | None:
     return folder / f"{digest.hexdigest()}.arrow" if os.access(folder, os.W_OK) else None
 
 
-def _audio_paths(dataset: Dataset) -> Iterable[str]:
-    """Paths of the files that rows have instead of the audio itself."""
-    if "audio" not in dataset.column_names:
-        return
-    column = dataset.data.column("audio")
-    if pa.types.is_struct(column.type):
-        fields = [field.name for field in column.type]
-        if "path" not in fields:
-            return
-        paths = pc.struct_field(column, "path")
-        if "bytes" in fields:
-            paths = pc.if_else(pc.is_null(pc.struct_field(column, "bytes")), paths, None)
-    elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        paths = column
-    else:
-        return
-    yield from (path for chunk in paths.chunks for path in chunk.to_pylist() if path is not None)
-
-
 def _state(path: str) -> str:
-    """Differs where a file was written, repaired, replaced or made readable."""
+    """Changes if a file is written, repaired, replaced or made readable."""
     try:
         state = os.stat(path)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""From the text of a row to the token ids that a Whisper decoder is trained on."""
+"""Turns the text of a row into the token ids that a Whisper decoder is trained on."""
 
 import copy
 import math
@@ -19,9 +19,9 @@ _ENGLISH_ONLY_END = 50256
 class LabelEncoder:
     r"""Token ids of a row: `WhisperTokenizer`'s own start tokens, the text, `<|endoftext|>`.
 
-    Text is encoded with a leading space, as OpenAI's training data was: one is added where the text has none, except
-    in languages that are written without spaces. Timestamps in a text are timestamps; what else looks like a control
-    token, such as `<|endoftext|>`, is text.
+    Text is encoded with a leading space, as in OpenAI's training data: one is added if the text has none, except
+    in languages written without spaces. Timestamps in a text are timestamps; anything else that looks like a control
+    token, for example `<|endoftext|>`, is text.
 
     Args:
         tokenizer (`WhisperTokenizer`):
@@ -37,7 +37,7 @@ class LabelEncoder:
     """
 
     def __init__(self, tokenizer: WhisperTokenizer, language: str | None = None, task: str | None = None) -> None:
-        # `prefix_tokens` is computed from three attributes: a shallow copy has its own, and shares the vocabulary.
+        # `prefix_tokens` is computed from three attributes: a shallow copy has its own, but shares the vocabulary.
         self.tokenizer = copy.copy(tokenizer)
         self.given_language = language_code(language)
         self._default = language_code(tokenizer.language)
@@ -62,7 +62,7 @@ class LabelEncoder:
                 ids = self.tokenizer.prefix_tokens
             except ValueError as error:
                 raise InputError(str(error)) from error
-            # The tokenizer counts language ids from the start token, also beyond the last language that it has.
+            # The tokenizer counts language ids from the start token, even past its last language.
             if named and code and f"<|{code}|>" != self.tokenizer.convert_ids_to_tokens(ids[1]):
                 raise InputError(f"the tokenizer has no language {code!r}")
             self._start_tokens[key] = ids
@@ -77,7 +77,7 @@ class LabelEncoder:
 
     @property
     def names_language(self) -> bool:
-        """Whether the prompt names the language: that of an English-only Whisper does not."""
+        """Whether the prompt names the language; an English-only Whisper's does not."""
         return self.tokenizer.eos_token_id != _ENGLISH_ONLY_END
 
     def row_language(self, row: Mapping[str, Any]) -> str | None:
@@ -88,13 +88,15 @@ class LabelEncoder:
         """
         own = row.get("language")
         # Missing values are empty in CSV, and NaN in what pandas wrote.
-        missing = own is None or own == "" or (isinstance(own, float) and math.isnan(own))
+        missing = (
+            own is None or (isinstance(own, float) and math.isnan(own)) or (isinstance(own, str) and not own.strip())
+        )
         if missing or self.given_language is not None:
             return self.given_language or self._default
         return language_code(own)
 
     def tokens(self, row: Mapping[str, Any], timestamps: bool = False) -> list[int]:
-        """Start tokens, text and end token; with `timestamps` the row's timestamped text, where it has one.
+        """Start tokens, text and end token; with `timestamps`, the row's timestamped text if it has one.
 
         Raises:
             InputError: for a language or a timestamp that the tokenizer does not have.
@@ -116,14 +118,14 @@ class LabelEncoder:
             if index % 2:
                 stamp = self._timestamp_id(piece)
                 if stamp is None:
-                    raise InputError(f"the tokenizer has no timestamp {piece}, which the text {text[:40]!r} has")
+                    raise InputError(f"the tokenizer has no timestamp {piece}, but the text {text[:40]!r} does")
                 ids.append(stamp)
             elif piece.strip():
                 ids += self._text_ids(piece, language)
         return ids
 
     def _timestamp_id(self, stamp: str) -> int | None:
-        """The id of a timestamp; tokenizers of older checkpoints do not list them, and the model has them all."""
+        """The id of a timestamp; tokenizers of older checkpoints do not list them, but the model has them all."""
         listed, first = self._id(stamp), self._id("<|0.00|>")
         before, step = self._id("<|notimestamps|>"), timestamp_step(stamp)
         if listed is not None or first is not None or before is None or step is None:
@@ -136,16 +138,16 @@ class LabelEncoder:
         return None if id_ == self.tokenizer.unk_token_id else id_
 
     def prompt(self, previous_text: str, length: int) -> list[int]:
-        """`<|startofprev|>` and the end of a text without its timestamps: at most `length` ids, none where not one
+        """`<|startofprev|>` and the end of a text without its timestamps: at most `length` ids, or none if not one
         of the text fits."""
         start: Any = self.tokenizer.convert_tokens_to_ids("<|startofprev|>")
-        # The space is Whisper's own, in every language (`WhisperTokenizer.get_prompt_ids`).
+        # Whisper itself puts this space, in every language (`WhisperTokenizer.get_prompt_ids`).
         text = f" {without_timestamps(previous_text).strip()}"
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
         return [start, *ids[-(length - 1) :]] if length > 1 and text.strip() else []
 
     def longest(self, row: Mapping[str, Any]) -> int:
-        """Label tokens of the row in its longest form; the first start token is input alone.
+        """Label tokens of the row in its longest form, without the first start token, which is only an input.
 
         Raises:
             InputError: for a language or a timestamp that the tokenizer does not have.
@@ -155,7 +157,7 @@ class LabelEncoder:
 
 
 def timestamped_text(row: Mapping[str, Any]) -> str | None:
-    """The row's text with timestamp tokens, such as `<|0.00|> Hello.<|1.20|>`, where it has one."""
+    """The row's text with timestamp tokens, for example `<|0.00|> Hello.<|1.20|>`, if it has one."""
     for column in (*TIMESTAMPED_COLUMNS, "text"):
         text = row.get(column)
         if isinstance(text, str) and has_timestamps(text):
@@ -168,7 +170,7 @@ def plain_text(text: str, language: str | None = None) -> str:
 
     Args:
         text (`str`): with or without timestamps.
-        language (`str`, *optional*): code; in languages without spaces none is put where a timestamp was.
+        language (`str`, *optional*): code; in languages without spaces, none replaces a timestamp.
     """
     return without_timestamps(text, "" if language in SPACELESS_LANGUAGES else " ")
 

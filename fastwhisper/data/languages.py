@@ -1,4 +1,4 @@
-"""Whisper's languages: their codes, what else people call them, and which are written without spaces."""
+"""Whisper's languages: their codes, their other names, and which are written without spaces."""
 
 import re
 from typing import Any, overload
@@ -7,14 +7,14 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 
 from ..errors import InputError
 
-# Whisper writes these without spaces, also at the start of a transcription (openai-whisper, whisper/tokenizer.py).
+# Whisper writes these without spaces, even at the start of a transcription (openai-whisper, whisper/tokenizer.py).
 SPACELESS_LANGUAGES = frozenset({"ja", "lo", "my", "th", "yue", "zh"})
 # Scripts without spaces between words. Whisper's paper counts letters for zh, ja, th, lo and my; yue, km and bo, which
-# Whisper knows as well, are written in the same way.
+# Whisper also knows, are written in the same way.
 UNSPACED_LANGUAGES = SPACELESS_LANGUAGES | {"bo", "km"}
 
-# Behind each of Whisper's codes those of ISO 639-2 and 639-3 (of a macrolanguage that of its standard form, too), and
-# two letters where Whisper has others than ISO 639-1 or where there are old ones.
+# After each of Whisper's codes, those of ISO 639-2 and 639-3 (for a macrolanguage also its standard form), and
+# two-letter codes where Whisper's differ from ISO 639-1 or where there are old ones.
 _OTHER_CODES_OF = """
 en eng; zh zho chi cmn; de deu ger; es spa; ru rus; ko kor; fr fra fre; ja jpn; pt por; tr tur; pl pol; ca cat;
 nl nld dut; ar ara arb; sv swe; it ita; id ind in; hi hin; fi fin; vi vie; he heb iw; uk ukr; el ell gre;
@@ -51,11 +51,11 @@ def language_code(language: Any) -> str | None:
     """Whisper's code of a language: `en` for `en`, `eng`, `en-US`, `English`, `US English` and `<|en|>`.
 
     Args:
-        language (`str`, *optional*): a code of ISO 639-1, 639-2 or 639-3, a tag of BCP 47, an English name, also among
+        language (`str`, *optional*): an ISO 639-1, 639-2 or 639-3 code, a BCP 47 tag, an English name, alone or among
             other words, or Whisper's token.
 
     Raises:
-        InputError: for what is none of these, and a language that Whisper does not know.
+        InputError: for anything else, or a language that Whisper does not know.
     """
     if language is None:
         return None
@@ -65,7 +65,7 @@ def language_code(language: Any) -> str | None:
         code = _CODES.get(name) or _NAMES.get(name) or _code_of_tag(name) or _code_of_words(name)
     if code is None:
         raise InputError(
-            f"Whisper knows no language {language!r}; give a code or an English name, such as en or korean"
+            f"Whisper has no language {language!r}; give a code or an English name, for example en or korean"
         )
     return code
 
@@ -79,5 +79,5 @@ def _code_of_tag(name: str) -> str | None:
 
 
 def _code_of_words(name: str) -> str | None:
-    """Of Mandarin Chinese, Brazilian Portuguese, English (UK): the first word that names a language decides."""
+    """For Mandarin Chinese, Brazilian Portuguese, English (UK): the first word that names a language counts."""
     return next((_NAMES[word] for word in re.findall(r"[^\W\d_]+", name) if word in _NAMES), None)

@@ -1,4 +1,4 @@
-"""From a dataset name, a folder or a dataset object to rows with the columns `audio` and `text`."""
+"""Loads a dataset name, folder or object as rows with the columns `audio` and `text`."""
 
 import json
 import logging
@@ -6,12 +6,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
+from zipfile import BadZipFile
 
 import datasets
 import pyarrow as pa
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
+from datasets.exceptions import DatasetsError
 
 from ..errors import InputError, check_positive
+from .audio_paths import check_paths, readable_places
 from .folders import (
     find_metadata,
     find_splits,
@@ -20,6 +23,7 @@ from .folders import (
     read_metadata,
     some_of,
     split_by_folder,
+    table_folder,
 )
 
 logger = logging.getLogger(__name__)
@@ -27,6 +31,10 @@ logger = logging.getLogger(__name__)
 SpeechDataset: TypeAlias = Dataset | IterableDataset
 DatasetSource: TypeAlias = str | os.PathLike | SpeechDataset | DatasetDict | IterableDatasetDict
 
+# What `datasets` raises for files that are broken, and for scripts, which it does not run (RuntimeError).
+_UNLOADABLE = (ValueError, OSError, RuntimeError, LookupError, TypeError, BadZipFile, DatasetsError)
+# Deeper columns are kept as JSON: Arrow and datasets walk through types by recursion.
+_DEEPEST = 20
 TEXT_TYPES = ("string", "large_string", "null")
 
 
@@ -47,13 +55,14 @@ def load_speech_dataset(
         source (`DatasetSource`):
             A dataset on the Hub; a folder with metadata.csv, .tsv or .jsonl whose column `file`, `file_name`, `path`
             or `audio` names the audio files, relative to the folder or to its sub-folder `wav`, `flac` or `audio`; a
-            folder of audio files alone (with `require_text=False`); a folder written by `save_to_disk`, or any other
-            that `datasets.load_dataset` reads; or a dataset object.
+            folder with only audio files (with `require_text=False`); a folder written by `save_to_disk`, or any other
+            that `datasets.load_dataset` reads; or a dataset object. Metadata in your own folder may name files
+            anywhere (`../`, absolute paths, links); metadata from the Hub may only name files of its own dataset.
         name (`str`, *optional*):
             Configuration of a dataset on the Hub.
         split (`str`, *optional*):
-            Needed where there are several. A folder with metadata has the splits of its column `split`, else those of
-            the folders in which all its files lie, such as `train/` and `test/`, else `train` alone; a folder without
+            Needed if there are several. A folder with metadata has the splits of its column `split`, or those of
+            the folders that hold all its files, for example `train/` and `test/`, or just `train`; a folder without
             has those of its sub-folders with metadata.
         audio_column (`str`, *optional*, defaults to `"audio"`):
             Column that becomes `audio`.
@@ -62,16 +71,16 @@ def load_speech_dataset(
         streaming (`bool`, *optional*, defaults to `False`):
             Return an `IterableDataset`; one on the Hub is then not downloaded first.
         limit (`int`, *optional*):
-            The first rows only.
+            Only the first rows.
         require_text (`bool`, *optional*, defaults to `True`):
             Whether a dataset without text is an error.
 
     Returns:
-        `Dataset` or `IterableDataset`: `audio` (undecoded), `text` where there is any, and all other columns; classes
-        in `text` and `language` have their names. Files that are missing or cannot be read are up to `usable_rows`.
+        `Dataset` or `IterableDataset`: `audio` (undecoded), `text` if there is any, and all other columns; classes
+        in `text` and `language` have their names. Files that are missing or unreadable are left to `usable_rows`.
 
     Raises:
-        InputError: for a wrong path, name, split or column, naming those that exist, and where no rows are left.
+        InputError: for a wrong path, name, split or column, naming those that exist, or if no rows are left.
     """
     if limit is not None:
         check_positive(limit=limit)
@@ -82,6 +91,9 @@ def load_speech_dataset(
     if not isinstance(dataset, Dataset | IterableDataset):
         raise InputError(f"a {type(dataset).__name__} is not a dataset")
     dataset = _rename_columns(dataset, label, audio_column, text_column, require_text)
+    if isinstance(source, str | os.PathLike):
+        places = readable_places(os.fspath(source), is_folder=Path(source).expanduser().exists())
+        dataset = dataset if places is None else check_paths(dataset, places, label)
     if limit is not None:
         dataset = dataset.take(limit)
     if streaming and isinstance(dataset, Dataset):
@@ -90,17 +102,17 @@ def load_speech_dataset(
 
 
 def chosen_split(splits: Sequence[str], split: str | None, label: str) -> str:
-    """The split that is asked for, or the only one.
+    """The requested split, or the only one.
 
     Raises:
-        InputError: for one that does not exist, and where there are several to choose from; it names them.
+        InputError: for one that does not exist, or if there are several to choose from; the message names them.
     """
     if split is None and len(splits) == 1:
         return splits[0]
     if split is None:
         raise InputError(f"{label} has the splits {', '.join(splits)}: choose one of them")
     if split not in splits:
-        raise InputError(f"{label} has no split {split!r}; there is {', '.join(splits)}")
+        raise InputError(f"{label} has no split {split!r}; it has {', '.join(splits)}")
     return split
 
 
@@ -125,7 +137,8 @@ def _open_source(
         return _load_by_name(os.fspath(source), name, split, streaming)
     audio_column = audio_and_text[0]
     if is_saved_dataset(path):
-        return datasets.load_from_disk(path)
+        return _load_saved(path)
+    path = table_folder(path)
     if find_metadata(path):
         dataset = _from_columns(read_metadata(path, audio_column), *audio_and_text)
         return _split_by_column(dataset, path) if "split" in dataset.column_names else DatasetDict(train=dataset)
@@ -155,8 +168,18 @@ def _load_by_name(source: str, name: str | None, split: str | None, streaming: b
         return datasets.load_dataset(source, name, split=split, streaming=streaming)
     except InputError:
         raise
-    except (ValueError, OSError) as error:
-        raise InputError(f"the dataset {source} cannot be loaded: {' '.join(str(error).split())}") from error
+    except _UNLOADABLE as error:
+        # What generation fails by is in the cause.
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise InputError(f"the dataset {source} cannot be loaded: {reason}") from error
+
+
+def _load_saved(path: Path) -> Dataset | DatasetDict:
+    try:
+        return datasets.load_from_disk(path)
+    except _UNLOADABLE as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} was written by save_to_disk, and cannot be loaded: {reason}") from error
 
 
 def _with_unicode_names(files: list[Path], folder: Path) -> list[Path]:
@@ -166,7 +189,7 @@ def _with_unicode_names(files: list[Path], folder: Path) -> list[Path]:
     if len(kept) < len(files):
         others = some_of(shown[file] for file in files if shown[file] != str(file))
         logger.warning(
-            "%s: %d passed over, whose names are not UTF-8: %s; rename them", folder, len(files) - len(kept), others
+            "%s: skipped %d whose names are not UTF-8: %s; rename them", folder, len(files) - len(kept), others
         )
     return kept
 
@@ -177,23 +200,28 @@ def _from_columns(columns: dict[str, list], audio_column: str, text_column: str)
 
 
 def _of_one_type(values: list, is_text: bool) -> list:
-    """Values that a column can hold. Where they are of several types or too large, what is no string becomes JSON, and
-    among texts `None`: such a row has no text."""
+    """Values that a column can hold. If they are of several types, too large or too deep, non-strings become JSON, or
+    `None` in a column of text: such a row has no text."""
     try:
-        pa.array(values)
-    except (pa.ArrowException, OverflowError):
-        return [
-            value if isinstance(value, str) else None if value is None or is_text else json.dumps(value)
-            for value in values
-        ]
-    return values
+        if _depth(pa.array(values).type) <= _DEEPEST:
+            return values
+    except (pa.ArrowException, OverflowError, RecursionError):
+        pass
+    return [
+        value if isinstance(value, str) else None if value is None or is_text else json.dumps(value)
+        for value in values
+    ]
+
+
+def _depth(type_: pa.DataType) -> int:
+    return 1 + max((_depth(type_.field(index).type) for index in range(type_.num_fields)), default=0)
 
 
 def _split_by_column(dataset: Dataset, path: Path) -> DatasetDict:
     names = dataset["split"][:]
     other = next((name for name in names if not isinstance(name, str) or not name), None)
     if other is not None or None in names:
-        raise InputError(f"{path}: the column 'split' holds {other!r}, which is no name of a split")
+        raise InputError(f"{path}: the column 'split' holds {other!r}, which is not the name of a split")
     return DatasetDict(
         {
             name: dataset.select([index for index, row_split in enumerate(names) if row_split == name])
@@ -240,7 +268,7 @@ def _rename_columns(
 
 
 def _with_class_names(dataset: SpeechDataset, column: str) -> SpeechDataset:
-    """The dataset with the names of a column's classes in place of their numbers."""
+    """The dataset with the names of a column's classes instead of their numbers."""
     names = dataset.features[column].names
 
     def name_of(number: int | None) -> str | None:
@@ -249,6 +277,6 @@ def _with_class_names(dataset: SpeechDataset, column: str) -> SpeechDataset:
     if isinstance(dataset, IterableDataset):
         features = Features({**dataset.features, column: Value("string")})
         return dataset.map(lambda row: {column: name_of(row[column])}, features=features)
-    # Not `map`, which would write the audio once more.
+    # Not `map`, which would write the audio again.
     values = [name_of(number) for number in dataset[column]]
     return dataset.remove_columns(column).add_column(column, values, feature=Value("string"))

@@ -14,7 +14,7 @@ from .label_encoding import LabelEncoder
 
 # Resampling may add a sample to audio that fills its window exactly.
 WINDOW_TOLERANCE_SECONDS = 0.01
-# A frame of Whisper's encoder; resampling may leave nothing at all of what is shorter.
+# A frame of Whisper's encoder; resampling may leave nothing of anything shorter.
 SHORTEST_SECONDS = 0.02
 
 NO_TEXT = "without text"
@@ -31,8 +31,8 @@ class Drop:
     """Why a row is left out.
 
     Args:
-        reason (`str`): under which it is counted.
-        detail (`str`, *optional*): what is wrong with this row where its reason does not say all; it names the audio.
+        reason (`str`): what it is counted under.
+        detail (`str`, *optional*): what is wrong with this row, if the reason does not say it all; names the audio.
     """
 
     reason: str
@@ -40,19 +40,19 @@ class Drop:
 
     @property
     def is_bad_audio(self) -> bool:
-        """Whether there is nothing to hear in the row."""
+        """Whether the row has no usable audio."""
         return self.reason in (BAD_AUDIO, EMPTY_AUDIO, SHORT_AUDIO)
 
 
 @dataclass(frozen=True)
 class RowCheck:
-    """What a row must have: audio that can be decoded to its end, and whatever else is asked for.
+    """What a row must have: audio that can be decoded to its end, and whatever else is required.
 
     Args:
-        needs_text (`bool`, *optional*, defaults to `False`): Rows without `text` are of no use.
+        needs_text (`bool`, *optional*, defaults to `False`): Rows without `text` are unusable.
         window (`float`, *optional*): Longest audio, in seconds.
-        encoder (`LabelEncoder`, *optional*): Makes the labels, where they count.
-        max_target_positions (`int`, *optional*, defaults to 448): Label tokens that the decoder takes.
+        encoder (`LabelEncoder`, *optional*): Makes the labels, if they matter.
+        max_target_positions (`int`, *optional*, defaults to 448): Most label tokens that the decoder takes.
     """
 
     needs_text: bool = False
@@ -68,16 +68,16 @@ class RowCheck:
         language: str | None = None,
         task: str | None = None,
     ) -> "RowCheck":
-        """What `SpeechCollator` takes; arguments as there."""
+        """A check for what `SpeechCollator` can take; arguments as there."""
         encoder = LabelEncoder(processor.tokenizer, language, task)
         return cls(True, float(processor.feature_extractor.chunk_length), encoder, max_target_positions)
 
     def __call__(self, row: Mapping[str, Any]) -> Drop | None:
-        """Why the row is of no use; `None` where it is."""
+        """Why the row is unusable; `None` if it is usable."""
         return self._text_drop(row) or self._audio_drop(row) or self._label_drop(row)
 
     def fingerprint(self) -> str:
-        """Differs where the check could find otherwise."""
+        """A key that changes whenever the check could decide differently."""
         settings: list[Any] = [self.needs_text, self.window, self.max_target_positions]
         if self.encoder is not None:
             tokenizer = self.encoder.tokenizer
@@ -106,7 +106,7 @@ class RowCheck:
                 self.encoder.start_tokens(language, timestamps=False)
             except InputError as error:
                 return Drop(UNKNOWN_LANGUAGE, str(error))
-            # Where no row names its language none is learnt; where others do, this one would learn to name none.
+            # If no row names its language, none is learnt; if others do, this one would teach the model to name none.
             if language is None and "language" in row and self.encoder.names_language:
                 return Drop(NO_LANGUAGE)
             try:

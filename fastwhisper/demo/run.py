@@ -1,4 +1,4 @@
-"""The whole job on a small scale, offline, in a few minutes on two cores."""
+"""The whole pipeline on a small scale, offline, in a few minutes on two cores."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ from ..transcription.transcripts import Transcript
 from .speech import speak, write_dataset, write_recording
 
 PACKAGED_TEACHER = Path(__file__).parents[1] / "assets" / "demo_teacher"
-# Ranges of clip numbers, apart from those that the teacher was trained on (examples/train_demo_teacher.py).
+# Ranges of clip numbers, separate from those that the teacher was trained on (examples/train_demo_teacher.py).
 TRAINING_CLIPS, VALIDATION_CLIPS, HELD_OUT_CLIPS, RECORDING_CLIPS = 40_000_000, 50_000_000, 60_000_000, 70_000_000
 
 
@@ -46,8 +46,8 @@ class DemoReport:
     Args:
         student (`Path`): folder of the student, with its card, curves and measurements.
         evaluation (`dict`): the report of [`evaluate`] on student and teacher.
-        subtitles (`Path`): subtitles of the recording, as the student hears it.
-        transcript (`Transcript`): the same with its segments.
+        subtitles (`Path`): the student's subtitles of the recording.
+        transcript (`Transcript`): the same, with its segments.
     """
 
     student: Path
@@ -62,15 +62,15 @@ def run_demo(
     """Synthesise speech, distil the packaged teacher on it, measure both, and transcribe a recording.
 
     Args:
-        output (`str`): Folder to write; it must be empty or not exist yet.
+        output (`str`): Output folder; it must be empty or new.
         seed (`int`, *optional*, defaults to 0): Seed of the speech and of the training.
         steps (`int`, *optional*, defaults to 900): Training steps.
         clips (`int`, *optional*, defaults to 2400): Clips to train on.
-        held_out_clips (`int`, *optional*, defaults to 160): Clips of unheard voices to measure on.
+        held_out_clips (`int`, *optional*, defaults to 160): Clips of held-out voices to measure on.
         decoder_layers (`int`, *optional*, defaults to 2): Decoder layers of the student; the teacher has 6.
 
     Raises:
-        InputError: where the output folder holds something, or eSpeak NG is missing.
+        InputError: if the output folder is not empty, or eSpeak NG is missing.
     """
     folder = Path(output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -111,7 +111,7 @@ def _train(
     processor = WhisperProcessor.from_pretrained(PACKAGED_TEACHER)
     teacher = WhisperForConditionalGeneration.from_pretrained(PACKAGED_TEACHER, dtype=torch.float32)
     export_folder(teacher, processor, teacher_folder)
-    # From the folder: the student records its name, by which the card knows the teacher among the measured models.
+    # From the folder: the student records its name, by which the card finds the teacher among the measured models.
     teacher = WhisperForConditionalGeneration.from_pretrained(teacher_folder)
     student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers)
     card = ModelCardCallback(
@@ -119,7 +119,9 @@ def _train(
         datasets=["synthetic household commands (eSpeak NG)"],
         language="en",
         teacher_license="apache-2.0",
-        limits=["It knows 269 words in synthetic voices: it proves the pipeline and transcribes nothing else."],
+        limits=[
+            "It knows 269 words in synthetic voices: it shows that the pipeline works and transcribes nothing else."
+        ],
     )
     trainer = ASKDTrainer(
         model=student,

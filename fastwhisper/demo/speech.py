@@ -20,7 +20,7 @@ def speak(first_clip: int, count: int, variants: list[str], purpose: str, severa
     clips = range(first_clip, first_clip + count)
     return [
         compose_clip(sample_command, clip, variants, WINDOW_SECONDS, several=several)
-        for clip in tqdm(clips, desc=f"speaking {purpose}", unit="clip")
+        for clip in tqdm(clips, desc=f"synthesising {purpose}", unit="clip")
     ]
 
 
@@ -37,7 +37,7 @@ def write_dataset(folder: Path, clips: list[SyntheticClip]) -> None:
 
 
 def write_recording(path: Path, first_clip: int, variants: list[str]) -> np.ndarray:
-    """Write commands of five speakers as one recording, longer than the model's window. Returns its samples."""
+    """Write commands by five speakers as one recording, longer than the model's window. Returns its samples."""
     clips = speak(first_clip, RECORDING_SPEAKERS, variants, "a recording", several=False)
     samples = np.concatenate([clip.samples for clip in clips])
     soundfile.write(path, samples, SAMPLING_RATE)

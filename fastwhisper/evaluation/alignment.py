@@ -24,12 +24,12 @@ def measure_alignment_heads(
     """Find the decoder's heads whose attention moves along the audio as the text goes on.
 
     Each clip is decoded with its true text. A head's score is the mean of its attention, standardised over the tokens
-    as Whisper's word timestamps do, along its best monotonic path; heads that stare at one place score near 0.
+    as Whisper's word timestamps do, along its best monotonic path; heads that stay in one place score near 0.
 
     Args:
-        model (`WhisperForConditionalGeneration`): its attention implementation is as before afterwards.
+        model (`WhisperForConditionalGeneration`): its attention implementation is restored afterwards.
         processor (`WhisperProcessor`): the processor of the model.
-        clips (`Sequence[np.ndarray]`): mono samples at 16 kHz that fit the window; some dozens are enough.
+        clips (`Sequence[np.ndarray]`): mono samples at 16 kHz that fit the window; a few dozen are enough.
         texts (`Sequence[str]`): what is said in each.
         language (`str`, *optional*): language of the texts.
         share_of_best (`float`, *optional*, defaults to 0.8): heads above this share of the best score are returned.
@@ -45,7 +45,9 @@ def measure_alignment_heads(
     scores = torch.zeros(model.config.decoder_layers, model.config.decoder_attention_heads)
     try:
         for clip, text in zip(clips, texts, strict=True):
-            ids = processor.tokenizer(f" {text.strip()}", add_special_tokens=False).input_ids
+            ids = processor.tokenizer(
+                f" {text.strip()}", add_special_tokens=False, split_special_tokens=True
+            ).input_ids
             features = processor.feature_extractor(
                 clip[:window], sampling_rate=SAMPLING_RATE, return_tensors="pt"
             ).input_features

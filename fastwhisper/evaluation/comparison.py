@@ -49,13 +49,13 @@ class ComparisonSettings:
         repeats (`int`, *optional*, defaults to 1): runs of each batch by each model; the median time counts.
         dataset (`dict`, *optional*): `name`, `config` and `split` of the data, for the report.
         folders (`dict`, *optional*):
-            By name of the model, the folder that it was loaded from, if it was one: the report says by a checksum
-            which weights were measured, so that a model card does not tell those of another model.
-        command (`str`, *optional*): for the report; the command line of this process by default.
-        show_progress (`bool`, *optional*, defaults to `True`): a progress bar on standard error.
-        on_bad_audio (`str`, *optional*, defaults to `"skip"`): what to do about rows whose audio is empty or cannot be
+            By model name, the folder that it was loaded from, if any: the report identifies the measured weights by a
+            checksum, so that a model card never shows another model's results.
+        command (`str`, *optional*): for the report; by default the command line of this process.
+        show_progress (`bool`, *optional*, defaults to `True`): show a progress bar on standard error.
+        on_bad_audio (`str`, *optional*, defaults to `"skip"`): what to do with rows whose audio is empty or cannot be
             decoded; `"stop"` makes them an error.
-        num_proc (`int`, *optional*): processes that look for them beforehand; by default this one does.
+        num_proc (`int`, *optional*): processes that look for such rows beforehand; by default this one does.
     """
 
     generation: GenerationOptions = field(default_factory=GenerationOptions)
@@ -100,32 +100,32 @@ def compare_models(
     settings: ComparisonSettings | None = None,
     predictions: Path | None = None,
 ) -> dict[str, Any]:
-    """Measure models on every usable row of a dataset, batch by batch in turn, each batch by every model.
+    """Measure models on every usable row of a dataset, each batch by every model before the next batch.
 
-    Rows without text or with bad audio are left out before the work; the report counts them by reason.
+    Rows without text or with bad audio are left out beforehand; the report counts them by reason.
 
-    The models warm up on the first batch, which is not timed, and take turns in going first. Decoding of audio files
-    is not timed; features are.
+    The models warm up on the first batch, without timing, and take turns going first. Decoding of audio files
+    is not timed; computing features is.
 
     Args:
         models (`Sequence[tuple[str, WhisperForConditionalGeneration, WhisperProcessor]]`):
-            Name, model and processor; `speed_ratio` is seconds of the second over seconds of the first.
+            Name, model and processor; `speed_ratio` is the time of the second over that of the first.
         dataset (`Dataset` or `IterableDataset`): columns `audio` (anything that `load_audio` reads) and `text`.
         settings (`ComparisonSettings`, *optional*): generation, repeats, names for the report.
-        predictions (`Path`, *optional*): a JSON Lines file to write: reference and hypotheses of each row.
+        predictions (`Path`, *optional*): JSON Lines file for the reference and hypotheses of each row.
 
     Returns:
         `dict`: the report, ready for JSON; rates are fractions, times seconds, sizes bytes.
 
     Raises:
-        InputError: where no rows are left, for a language that a model does not know, and where bad audio is to stop
-            it; it names the file.
+        InputError: if no rows are left, for a language that a model does not know, or for bad audio with
+            `"stop"`; the message names the file.
     """
     settings = settings or ComparisonSettings()
     options = settings.generation
     names = [name for name, _, _ in models]
     if len(set(names)) < len(names):
-        raise InputError(f"models that are compared need names that differ, not {', '.join(names)}")
+        raise InputError(f"models to compare need different names, not {', '.join(names)}")
     for _, model, _ in models:
         check_prompt(model.generation_config, options.language, options.task)
     usable = usable_rows(dataset, RowCheck(needs_text=True), settings.on_bad_audio, settings.num_proc)
@@ -168,7 +168,7 @@ def _batches(
 def _run_batch(
     models: Sequence[Contestant], runs: list[_Run], clips: list[np.ndarray], settings: ComparisonSettings, first: int
 ) -> None:
-    """Each model once per repeat; who goes first changes with every batch and repeat, as caches favour the second."""
+    """Each model once per repeat; the first one changes with every batch and repeat, as caches favour the second."""
     timings: list[list[Timing]] = [[] for _ in models]
     texts: list[list[str]] = [[] for _ in models]
     for repeat in range(settings.repeats):
@@ -190,7 +190,7 @@ def _memory(contestant: Contestant, clips: list[np.ndarray], options: Generation
 
 
 def _language(models: Sequence[Contestant], options: GenerationOptions) -> str | None:
-    """The language that all models write, `None` where one has to hear it."""
+    """The language that all models write, `None` if one of them detects it."""
     languages = {spoken_language(model.generation_config, options.language) for _, model, _ in models}
     return languages.pop() if len(languages) == 1 else None
 
@@ -280,7 +280,7 @@ def _speed(run: _Run, audio_seconds: float) -> dict[str, float]:
 
 
 def _median_ratio(runs: list[_Run]) -> float:
-    """Seconds of the second model over those of the first, the median over batches: a hiccup in one weighs little."""
+    """Time of the second model over that of the first, the median over batches: a hiccup in one counts little."""
     pairs = zip(runs[0].batches, runs[1].batches, strict=True)
     return statistics.median(second.total / first.total for first, second in pairs)
 
@@ -298,8 +298,8 @@ def _role(
     models: Sequence[Contestant],
     folders: dict[str, Path],
 ) -> str:
-    """`student` by its own record; `teacher` if a student in the comparison records its name and number of layers, or
-    its number of layers alone where it was built from a teacher without a name.
+    """`student` by its own record; `teacher` if a student in the comparison recorded its name and number of layers, or
+    only its number of layers, if the student was built from a teacher without a name.
     """
     if _recorded_layers(model) is not None:
         return "student"

@@ -14,10 +14,10 @@ from .comparison import ComparisonSettings, compare_models
 
 
 def evaluate(
-    model: str,
+    model: str | os.PathLike,
     dataset: DatasetSource,
     *,
-    against: str | Sequence[str] = (),
+    against: str | os.PathLike | Sequence[str | os.PathLike] = (),
     dataset_config: str | None = None,
     split: str | None = None,
     audio_column: str = "audio",
@@ -37,24 +37,24 @@ def evaluate(
     on_bad_audio: str = "skip",
     num_proc: int | None = None,
 ) -> dict[str, Any]:
-    r"""Measure a Whisper on a data set, or several in turns on the same audio.
+    r"""Measure one or more Whispers on the same audio.
 
     Args:
-        model (`str`): Name on the Hub or folder.
-        dataset (`DatasetSource`): Name on the Hub, folder, or data set, as for [`load_speech_dataset`].
-        against (`str` or `Sequence[str]`, *optional*): Further models, such as the teacher of the first.
+        model (`str` or `os.PathLike`): Name on the Hub or folder.
+        dataset (`DatasetSource`): Name on the Hub, folder, or dataset, as for [`load_speech_dataset`].
+        against (`str`, `os.PathLike` or several, *optional*): More models, for example the teacher of the first.
         dataset_config, split, audio_column, text_column, limit, streaming (*optional*):
             As for [`load_speech_dataset`].
-        language (`str`, *optional*): Code or English name; by default the model's own, else detected per row.
+        language (`str`, *optional*): Code or English name; by default the model's own, or detected per row.
         task (`str`, *optional*, defaults to `"transcribe"`): `transcribe` or `translate`.
-        batch_size (`int`, *optional*, defaults to 8): Clips that are decoded together.
-        num_beams (`int`, *optional*, defaults to 1): Beams of every model; 1 is greedy.
+        batch_size (`int`, *optional*, defaults to 8): Clips decoded together.
+        num_beams (`int`, *optional*, defaults to 1): Beams for every model; 1 is greedy.
         repeats (`int`, *optional*, defaults to 1): Timed runs of each batch by each model; the median counts.
-        seed (`int`, *optional*, defaults to 0): Fixes the sampling of the fallback on long audio.
+        seed (`int`, *optional*, defaults to 0): Seed for the sampling that long audio may fall back on.
         device, dtype (*optional*): As for [`load_checkpoint`].
-        predictions (`str` or `os.PathLike`, *optional*): JSON Lines file to write: reference and hypotheses of each
+        predictions (`str` or `os.PathLike`, *optional*): JSON Lines file for the reference and hypotheses of each
             row.
-        show_progress (`bool`, *optional*, defaults to `True`): A progress bar on standard error.
+        show_progress (`bool`, *optional*, defaults to `True`): Show a progress bar on standard error.
         on_bad_audio, num_proc (*optional*): As for [`ComparisonSettings`].
 
     Returns:
@@ -62,7 +62,7 @@ def evaluate(
         `comparison_table` shows it.
 
     Raises:
-        InputError: for a model, a data set or an option that cannot be used.
+        InputError: for a model, a dataset or an option that cannot be used.
     """
     check_positive(
         batch_size=batch_size, num_beams=num_beams, repeats=repeats, num_proc=1 if num_proc is None else num_proc
@@ -80,7 +80,8 @@ def evaluate(
         streaming=streaming,
         limit=limit,
     )
-    names = [model, *([against] if isinstance(against, str) else against)]
+    others = [against] if isinstance(against, str | os.PathLike) else against
+    names = [os.fspath(name) for name in (model, *others)]
     shown = [display_name(name) for name in names]
     models = [
         (label if shown.count(label) == 1 else name, *load_checkpoint(name, device, dtype))

@@ -1,4 +1,4 @@
-"""Seconds of encoder and decoder apart, and the memory that a model needs, on the CPU and on CUDA."""
+"""Time spent in encoder and decoder, and the memory that a model needs, on the CPU and on CUDA."""
 
 import ctypes
 import gc
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers import WhisperForConditionalGeneration
 
-# Short beside any decoding; longer gaps would miss the peak of small batches.
+# Short compared with any decoding; longer gaps would miss the peak of small batches.
 SAMPLING_SECONDS = 0.002
 
 
@@ -36,9 +36,9 @@ class Timing:
 
 
 class ForwardClock:
-    """Times the encoder and the decoder of a model while it runs in a `with` block.
+    """Times the encoder and the decoder of a model that runs inside a `with` block.
 
-    On CUDA it waits for the device at each end of a forward pass, since kernels run after the call that starts them.
+    On CUDA it waits for the device at both ends of a forward pass, since kernels run after the call that starts them.
     """
 
     def __init__(self, model: WhisperForConditionalGeneration):
@@ -79,21 +79,21 @@ class ForwardClock:
     def _stop(self, module: nn.Module, inputs: Any, output: Any) -> None:
         elapsed = self._now() - self._started.pop(module)
         self._seconds[module] += elapsed
-        # `generate` runs the encoder on its own; the detection of a language runs it within the whole model.
+        # `generate` runs the encoder separately; language detection runs it within the whole model.
         if module is not self._model and self._model in self._started:
             self._encoder_within += elapsed
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Parameters, a shared one once."""
+    """Number of parameters, shared ones counted once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def peak_memory(model: WhisperForConditionalGeneration, work: Callable[[], object]) -> int:
     """Bytes that a model needs to do some work: its weights, and the most that memory grew while it worked.
 
-    So a model is charged neither for the interpreter nor for another model in the same process, whichever ran first.
-    On the CPU growth is that of the resident set, with the memory that earlier work freed given back to the system
+    So a model is not charged for the interpreter or for another model in the same process, whichever ran first.
+    On the CPU, growth is that of the resident set, with memory freed by earlier work returned to the system
     beforehand; run the work once before, so that what libraries load on first use does not count.
     """
     weights = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
@@ -133,7 +133,7 @@ def _give_memory_back() -> None:
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """What figures of speed depend on: processor, cores, threads of torch, device, bytes of memory."""
+    """What speed figures depend on: processor, cores, torch threads, device, bytes of memory."""
     return {
         "processor": _processor_name(),
         "cores": os.cpu_count(),
@@ -144,7 +144,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def _processor_name() -> str:
-    """As `platform.processor`, which on Linux often knows the architecture alone."""
+    """As `platform.processor`, which on Linux often knows only the architecture."""
     if sys.platform == "linux":
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             for line in lines:

@@ -13,10 +13,10 @@ class ErrorCounts:
     """Word alignment of a corpus, summed over its rows.
 
     Args:
-        substitutions (`int`): reference words heard as another word.
-        deletions (`int`): reference words that the hypothesis misses.
-        insertions (`int`): hypothesis words that no reference word stands for.
-        hits (`int`): reference words that are right.
+        substitutions (`int`): reference words recognised as another word.
+        deletions (`int`): reference words missing from the hypothesis.
+        insertions (`int`): hypothesis words that match no reference word.
+        hits (`int`): reference words recognised correctly.
     """
 
     substitutions: int
@@ -26,7 +26,7 @@ class ErrorCounts:
 
     @property
     def words(self) -> int:
-        """Words of the references."""
+        """Number of reference words."""
         return self.substitutions + self.deletions + self.hits
 
 
@@ -34,8 +34,9 @@ def count_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorC
     """Substitutions, deletions, insertions and hits of a corpus, in words. An empty reference counts its insertions.
 
     Raises:
-        ValueError: where the two differ in length.
+        ValueError: if the two differ in length.
     """
+    _check_pairs(references, hypotheses)
     aligned = jiwer.process_words(list(references), list(hypotheses))
     return ErrorCounts(aligned.substitutions, aligned.deletions, aligned.insertions, aligned.hits)
 
@@ -43,12 +44,13 @@ def count_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorC
 def word_error_rate(references: list[str], hypotheses: list[str]) -> float:
     """Corpus WER: (substitutions + deletions + insertions) / reference words, as a fraction.
 
-    Without a single reference word it is the number of words in the hypotheses: 0 where nothing was said and nothing
-    heard.
+    Without a single reference word it is the number of words in the hypotheses: 0 if nothing was said and nothing
+    recognised.
 
     Raises:
-        ValueError: where the two differ in length.
+        ValueError: if the two differ in length.
     """
+    _check_pairs(references, hypotheses)
     return float(jiwer.process_words(references, hypotheses).wer)
 
 
@@ -56,9 +58,16 @@ def character_error_rate(references: list[str], hypotheses: list[str]) -> float:
     """Corpus CER: as [`word_error_rate`], counted in characters with the spaces among them.
 
     Raises:
-        ValueError: where the two differ in length.
+        ValueError: if the two differ in length.
     """
+    _check_pairs(references, hypotheses)
     return float(jiwer.process_characters(references, hypotheses).cer)
+
+
+def _check_pairs(references: Sequence[str], hypotheses: Sequence[str]) -> None:
+    # jiwer takes an empty list for an empty text.
+    if len(references) != len(hypotheses):
+        raise ValueError(f"there are {len(references)} references, but {len(hypotheses)} hypotheses")
 
 
 class _CorpusErrorRate(evaluate.Metric):
@@ -67,7 +76,7 @@ class _CorpusErrorRate(evaluate.Metric):
     description = ""
 
     def __init__(self, *args, keep_in_memory: bool = True, **kwargs):
-        # Two processes that write to the default cache lock each other out.
+        # Two processes writing to the default cache lock each other out.
         super().__init__(*args, keep_in_memory=keep_in_memory and kwargs.get("num_process", 1) == 1, **kwargs)
 
     def _info(self) -> evaluate.MetricInfo:

@@ -1,4 +1,4 @@
-"""Whisper's text normalisers, chosen by language: what WER and CER are counted on."""
+"""Whisper's text normalisers, chosen by language, for WER and CER."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,11 @@ from ..data.languages import UNSPACED_LANGUAGES, language_code
 
 
 def text_normalizer(language: str | None, tokenizer: WhisperTokenizer | None = None) -> Callable[[str], str]:
-    """A function that normalises a text as Whisper's own evaluation does, with no white space at either end.
+    """A function that normalises text as Whisper's own evaluation does, without surrounding space.
 
-    English gets `EnglishTextNormalizer` (numbers, contractions, British spelling where the tokenizer brings its
-    spelling map), every other language and `None` get `BasicTextNormalizer`. Letters of scripts without spaces are
-    set apart, so that the word error rate of their texts is a character error rate.
+    English gets `EnglishTextNormalizer` (numbers, contractions, and British spelling if the tokenizer brings its
+    spelling map); every other language and `None` get `BasicTextNormalizer`. Letters of scripts without spaces are
+    separated, so that the word error rate of such texts is a character error rate.
 
     Args:
         language (`str`, *optional*): code, English name or language token of Whisper.
@@ -25,15 +25,28 @@ def text_normalizer(language: str | None, tokenizer: WhisperTokenizer | None = N
     code = language_code(language)
     normalize: Callable[[str], str]
     if code == "en":
-        normalize = EnglishTextNormalizer(_spelling_map(tokenizer) or {})
+        normalize = _english_normalizer(_spelling_map(tokenizer) or {})
     else:
         normalize = BasicTextNormalizer(split_letters=code in UNSPACED_LANGUAGES)
-    # BasicTextNormalizer leaves the space that a final punctuation mark became.
+    # BasicTextNormalizer turns a final punctuation mark into a space.
     return lambda text: normalize(text).strip()
 
 
+def _english_normalizer(spelling: dict[str, str]) -> Callable[[str], str]:
+    english, basic = EnglishTextNormalizer(spelling), BasicTextNormalizer()
+
+    def normalize(text: str) -> str:
+        try:
+            return english(text)
+        except ValueError:
+            # Python converts no number of over 4,300 digits: the text keeps it, and all others, as it has them.
+            return basic(text)
+
+    return normalize
+
+
 def normalizer_name(language: str | None, tokenizer: WhisperTokenizer | None = None) -> str:
-    """The name of `text_normalizer`'s choice for a report, since rates under different normalisers do not compare."""
+    """The name of `text_normalizer`'s choice, for a report: rates under different normalisers cannot be compared."""
     code = language_code(language)
     if code == "en":
         return "english" if _spelling_map(tokenizer) else "english without spelling map"

@@ -26,19 +26,21 @@ _ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
 
 
 def comparison_table(report: dict[str, Any]) -> Table:
-    """The report of [`compare_models`] as a table, one column a model."""
+    """The report of [`compare_models`] as a table, one column per model."""
     dataset, settings = report["dataset"], report["settings"]
     words = report["models"][0]["words"]
     title = f"{dataset['rows']} rows, {words} words, {dataset['audio_seconds']:.1f} s of audio"
     caption = (
-        f"{settings['normalizer']} normaliser, batch {settings['batch_size']}, beams {settings['num_beams']}, "
+        f"normaliser: {settings['normalizer']}, batch {settings['batch_size']}, beams {settings['num_beams']}, "
         f"{settings['dtype']}, {report['hardware']['device']}, {report['hardware']['threads']} threads"
     )
     if dataset["empty_references"]:
-        caption += f"; {dataset['empty_references']} references are empty, what is heard there counts as insertions"
+        caption += f"; {dataset['empty_references']} references are empty: words recognised there count as insertions"
     if report["speed_ratio"] is not None:
         first, second = (model["name"] for model in report["models"])
-        caption = f"{first} takes 1/{report['speed_ratio']:.2f} of the time of {second}\n{caption}"
+        ratio = report["speed_ratio"]
+        speed = f"{ratio:.2f}x faster" if ratio >= 1 else f"{1 / ratio:.2f}x slower"
+        caption = f"{first} is {speed} than {second}\n{caption}"
     table = Table(title=title, caption=caption, caption_justify="left")
     table.add_column("")
     for model in report["models"]:
@@ -50,5 +52,5 @@ def comparison_table(report: dict[str, Any]) -> Table:
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:
-    """Write a report as JSON, whole or not at all."""
+    """Write a report as JSON, completely or not at all."""
     write_whole(path, json.dumps(report, indent=2, ensure_ascii=False) + "\n")

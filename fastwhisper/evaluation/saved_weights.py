@@ -1,4 +1,4 @@
-"""What tells a saved model's weights from those of another."""
+"""A checksum that identifies a saved model's weights."""
 
 import hashlib
 from pathlib import Path
@@ -7,9 +7,9 @@ from ..model_folders import weight_files
 
 
 def weights_sha256(folder: Path) -> str | None:
-    """SHA-256 of the folder's weight files, one after the other; `None` where there are none.
+    """SHA-256 of the folder's weight files, one after another; `None` if there are none.
 
-    For a single file it is what the Hub shows for it.
+    For a single file it is the one that the Hub shows.
     """
     paths = weight_files(folder)
     digest = hashlib.sha256()

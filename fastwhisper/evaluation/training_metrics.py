@@ -16,7 +16,7 @@ def training_metrics(
 
     Args:
         processor (`WhisperProcessor`): its tokenizer decodes predictions and labels; timestamps are left out.
-        language (`str`, *optional*): decides the normaliser.
+        language (`str`, *optional*): selects the normaliser.
     """
     tokenizer = processor.tokenizer
     normalize = text_normalizer(language, tokenizer)

@@ -66,7 +66,7 @@ FAMILIES = {
 
 
 def write_card(folder: str | os.PathLike, name: str | None = None, overwrite: bool = False) -> Path:
-    """Write README.md from what the folder records, and `.eval_results/` if it was measured on a data set of the Hub.
+    """Write README.md from what the folder records, and `.eval_results/` if it was measured on a dataset of the Hub.
 
     It reads `config.json`, the shapes of the weights, `training_run.json`, `evaluation.json` and `curves.png`; what is
     missing is left out. From an earlier card of this function it keeps the text outside the two marks and the
@@ -74,14 +74,14 @@ def write_card(folder: str | os.PathLike, name: str | None = None, overwrite: bo
 
     Args:
         folder (`str` or `os.PathLike`): Holds a saved FastWhisper or FastSLM.
-        name (`str`, *optional*): The model's name, best that of its Hub repository; the folder's by default.
-        overwrite (`bool`, *optional*, defaults to `False`): Also replace a README.md that was written by hand.
+        name (`str`, *optional*): The model's name, ideally that of its Hub repository; by default the folder's.
+        overwrite (`bool`, *optional*, defaults to `False`): Replace even a README.md that was written by hand.
 
     Returns:
         The path of the card.
 
     Raises:
-        InputError: for a folder without a model, for damaged records, and for a README.md written by hand.
+        InputError: for a folder without a model, for damaged records, or for a README.md written by hand.
     """
     folder = Path(folder)
     name = name or make_public(folder.resolve().name)
@@ -99,14 +99,13 @@ def write_card(folder: str | os.PathLike, name: str | None = None, overwrite: bo
     config = {**checked.to_dict(), **config}
     for file, record in ((RUN_FILE, run), (EVALUATION_FILE, evaluation)):
         if record:
-            # These files are published with the card: no path of this machine in them.
+            # These files are published with the card: they must not contain local paths.
             write_record(folder / file, record)
     own_role = "student" if is_student(config, run) else "model"
     measured = with_roles(evaluation, folder, name, own_role, teacher_name(config, run))
     if measured["models"] and not own_model(measured):
         logger.warning(
-            "%s measured other models than the one in %s: the card shows no results; measure this one "
-            "with fastwhisper evaluate",
+            "%s has no results for the model in %s, so the card shows none; measure it with fastwhisper evaluate",
             EVALUATION_FILE,
             folder,
         )
@@ -135,7 +134,7 @@ def _render(template: str, values: dict[str, Any]) -> str:
 
 
 def _card_text(path: Path, name: str, body: str, metadata: dict[str, Any], overwrite: bool) -> str:
-    """The card with what an earlier one had around its marks."""
+    """The card, with the text that an earlier one had around its marks."""
     before, after, known = _kept(path, name, overwrite)
     text = f"\n{before.strip()}\n\n{START}\n\n{body.strip()}\n\n{END}\n\n{after.strip()}".rstrip()
     return f"---\n{yaml.safe_dump({**known, **metadata}, sort_keys=False, allow_unicode=True)}---\n{text}\n"
@@ -159,7 +158,7 @@ def _kept(path: Path, name: str, overwrite: bool) -> tuple[str, str, dict[str, A
     except (yaml.YAMLError, ValueError) as error:
         if overwrite:
             return title, "", {}
-        raise InputError(f"{path} cannot be read ({error}): mend it, or replace it with --overwrite") from error
+        raise InputError(f"{path} cannot be read ({error}): fix it, or replace it with --overwrite") from error
     before, start, rest = card.text.partition(START)
     _, end, after = rest.partition(END)
     if start and end:
@@ -170,6 +169,6 @@ def _kept(path: Path, name: str, overwrite: bool) -> tuple[str, str, dict[str, A
 
 
 def _known_before(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Metadata but for what the records decide: a result that is gone from the folder must go from the card."""
+    """Metadata except what the records decide: a result that is gone from the folder must go from the card."""
     decided = {"model-index", "metrics", "datasets", "base_model", "base_model_relation"}
     return {key: value for key, value in metadata.items() if key not in decided}

@@ -58,19 +58,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The folder's `config.json`.
 
     Raises:
-        InputError: where it is missing or damaged.
+        InputError: if it is missing or damaged.
     """
     config = _read_json(folder / "config.json")
     if config is None:
-        raise InputError(f"{folder} has no config.json: no model is saved there")
+        raise InputError(f"{folder} has no config.json: it does not contain a saved model")
     return config
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """The record of the training run in the folder; empty where there is none.
+    """The record of the training run in the folder; empty if there is none.
 
     Raises:
-        InputError: where it is damaged, or holds something else than is recorded there.
+        InputError: if it is damaged or does not hold what is recorded there.
     """
     run = _read_json(folder / RUN_FILE) or {}
     _check_shape(run, RUN_SHAPE, str(folder / RUN_FILE))
@@ -78,10 +78,10 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
-    """The report of `fastwhisper evaluate` in the folder; empty where there is none.
+    """The report of `fastwhisper evaluate` in the folder; empty if there is none.
 
     Raises:
-        InputError: where it is damaged, or holds something else than is recorded there.
+        InputError: if it is damaged or does not hold what is recorded there.
     """
     evaluation = _read_json(folder / EVALUATION_FILE) or {}
     _check_shape(evaluation, EVALUATION_SHAPE, str(folder / EVALUATION_FILE))
@@ -90,7 +90,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
 
 
 def count_parameters(folder: Path) -> int | None:
-    """Parameters in the folder's safetensors, tied ones counted once; None where there are no weights.
+    """Number of parameters in the folder's safetensors, tied ones counted once; None if there are no weights.
 
     Raises:
         InputError: for a damaged file.
@@ -99,24 +99,24 @@ def count_parameters(folder: Path) -> int | None:
 
 
 def hub_name(name: str | None) -> str | None:
-    """`name` if it can be that of a Hub repository (`owner/name`) and is not a folder on this machine, else None."""
+    """`name` if it can be a Hub repository (`owner/name`) and is not a folder on this machine, else None."""
     if name is None or not HUB_NAME.fullmatch(name) or os.path.exists(name):
         return None
     return name
 
 
 def public_name(name: str) -> str:
-    """A Hub name as it is, a file or folder on this machine by its last component."""
+    """A Hub name as it is; the last component of a local file or folder."""
     return os.path.basename(os.path.normpath(name)) if os.path.exists(name) else make_public(name)
 
 
 def make_public(value: Any) -> Any:
-    """The value with every absolute path in its texts cut to its last component, and None for nan and infinity."""
+    """The value with every absolute path in its texts cut to the last component, and None for NaN and infinity."""
     return _mapped(value, lambda text: LOCAL_PATH.sub(r"\1", text))
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a record as JSON, without the absolute paths of this machine."""
+    """Write a record as JSON, without absolute local paths."""
     write_whole(path, json.dumps(make_public(record), indent=2, ensure_ascii=False) + "\n")
 
 

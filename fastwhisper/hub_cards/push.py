@@ -1,4 +1,4 @@
-"""Uploads a saved folder to the Hub: complete, in one commit, and with nothing private in it."""
+"""Uploads a saved folder to the Hub: complete, in one commit, and without private data."""
 
 import mmap
 import os
@@ -23,7 +23,7 @@ SUFFIXES = {".json", ".safetensors", ".md", ".txt", ".jinja", ".png", ".jpg", ".
 CODE = re.compile(r"(configuration|modeling|processing)_\w+\.py")
 TRAINING_STATE = {"trainer_state.json", "askd_state.json", "scaler.json", "all_results.json"}
 SECRETS = {
-    "a token of the Hub": rb"\bhf_[A-Za-z0-9]{30,}|\bapi_org_[A-Za-z0-9]{30,}",
+    "a Hub token": rb"\bhf_[A-Za-z0-9]{30,}|\bapi_org_[A-Za-z0-9]{30,}",
     "a private key": rb"-----BEGIN [A-Z ]*PRIVATE KEY-----",
     "a GitHub token": rb"\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_\w{40,}",
     "an AWS key": rb"\bAKIA[0-9A-Z]{16}\b",
@@ -33,7 +33,7 @@ AGAIN = "the folder is as it was, and what has arrived is not sent twice: push a
 
 
 class PushError(InputError):
-    """The Hub did not take the folder; the message says what to do."""
+    """The Hub did not accept the folder; the message says what to do."""
 
 
 def upload_folder_to_hub(
@@ -52,20 +52,20 @@ def upload_folder_to_hub(
     stay on this machine. A second call uploads only what has changed.
 
     Args:
-        folder (`str` or `os.PathLike`): Holds a saved model and its processor.
-        repo_id (`str`): `owner/name`; created if it does not exist.
-        private (`bool`, *optional*): Whether a repository that is created is private.
-        revision (`str`, *optional*): Branch; created if it does not exist.
+        folder (`str` or `os.PathLike`): Contains a saved model and its processor.
+        repo_id (`str`): `owner/name`; created if needed.
+        private (`bool`, *optional*): Make a new repository private.
+        revision (`str`, *optional*): Branch; created if needed.
         create_pr (`bool`, *optional*, defaults to `False`): Open a pull request instead of committing to the branch.
         commit_message (`str`, *optional*): First line of the commit.
-        token (`str`, *optional*): By default that of `hf auth login` or of the variable HF_TOKEN.
+        token (`str`, *optional*): By default from `hf auth login` or the variable HF_TOKEN.
 
     Returns:
         Address of the commit or of the pull request.
 
     Raises:
-        InputError: where the folder holds no model, and where a file holds a secret or a path of this machine.
-        PushError: where the Hub refuses or cannot be reached, and for a name that no repository can have.
+        InputError: if the folder contains no model, or a file contains a secret or a local path.
+        PushError: if the Hub refuses or cannot be reached, or for an invalid repository name.
     """
     from huggingface_hub import HfApi
 
@@ -90,10 +90,10 @@ def upload_staged(
     token: str | None = None,
     create_pr: bool = False,
 ) -> "CommitInfo":
-    """Upload what [`stage`] gathered, in one commit to a repository that exists.
+    """Upload what [`stage`] gathered, in one commit to an existing repository.
 
     Raises:
-        PushError: where the Hub refuses or cannot be reached.
+        PushError: if the Hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
 
@@ -109,7 +109,7 @@ def upload_staged(
 
 @contextmanager
 def hub_errors(repo_id: str) -> Iterator[None]:
-    """Turn the errors of the Hub into a [`PushError`] that says what to do."""
+    """Turn Hub errors into a [`PushError`] that says what to do."""
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
 
@@ -125,26 +125,26 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         raise PushError(_refusal(401, repo_id)) from error
     except HFValidationError as error:
         raise PushError(_wrong_name(repo_id)) from error
-    except ValueError as error:  # metadata in README.md that the Hub refuses, an answer that is not JSON
-        raise PushError(f"the Hub did not take {repo_id}: {error}") from error
+    except ValueError as error:  # metadata in README.md that the Hub refuses, or an answer that is not JSON
+        raise PushError(f"the Hub did not accept {repo_id}: {error}") from error
     except (HTTPError, ConnectionError) as error:
         raise PushError(f"the connection to {constants.ENDPOINT} failed: {_first_line(error)}; {AGAIN}") from error
 
 
 def stage(folder: Path, place: Path, repo_id: str, link: Callable[[Path, Path], object] = os.symlink) -> Path:
-    """Gather all that is uploaded in a new folder, weights as links, and search it for secrets and local paths.
+    """Gather everything to upload in a new folder, weights as links, and search it for secrets and local paths.
 
     Args:
-        folder (`Path`): Holds a saved model, or the adapter that PEFT saved.
-        place (`Path`): Where the new folder is made. It has the name of the old one, which an evaluation may go by.
-        repo_id (`str`): The repository, which the card names.
-        link (`Callable`, *optional*): Makes the second path stand for the first, that of a file of weights.
+        folder (`Path`): Contains a saved model, or an adapter saved by PEFT.
+        place (`Path`): Where to create the new folder. It keeps the old name, which an evaluation may refer to.
+        repo_id (`str`): The repository, for the card.
+        link (`Callable`, *optional*): Makes the second path stand for the first, a file of weights.
 
     Returns:
         The new folder.
 
     Raises:
-        InputError: where the folder holds no model, or a file holds a secret or a path of this machine.
+        InputError: if the folder contains no model, or a file contains a secret or a local path.
     """
     is_adapter = (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
     if not is_adapter:
@@ -172,7 +172,7 @@ def stage(folder: Path, place: Path, repo_id: str, link: Callable[[Path, Path], 
 
 
 def uploaded_files(folder: Path) -> Iterator[Path]:
-    """The files of a folder that belong to a model: no state of a training, nothing hidden except `.eval_results`."""
+    """The files of a folder that belong to a model: no training state, nothing hidden except `.eval_results`."""
     weights = set(weight_files(folder))
     for path in sorted(folder.iterdir()):
         if path.suffix == ".safetensors":
@@ -185,25 +185,25 @@ def uploaded_files(folder: Path) -> Iterator[Path]:
 
 
 def check_private(path: Path, folder: Path) -> None:
-    """Search the bytes of a file for tokens, keys and paths of this machine.
+    """Search the bytes of a file for tokens, keys and local paths.
 
     Args:
         path (`Path`): The file to be uploaded.
-        folder (`Path`): The folder that it came from, whose own path is private, too.
+        folder (`Path`): The folder that it came from, whose own path is also private.
 
     Raises:
-        InputError: where one is found; names the file and the kind of secret, never the secret.
+        InputError: if one is found; the message names the file and the kind of secret, never the secret.
     """
     if path.stat().st_size == 0:
         return
     own = [str(place).encode() for place in (folder.resolve(), Path.home()) if len(place.parts) > 2]
     local = b"|".join([LOCAL_PATHS, *map(re.escape, own)])
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for what, pattern in {**SECRETS, "a path of this machine": local}.items():
+        for what, pattern in {**SECRETS, "a local path": local}.items():
             found = re.search(pattern, content)
             if found:
                 line = "" if path.suffix == ".safetensors" else f", line {content[: found.start()].count(10) + 1}"
-                raise InputError(f"{path.name}{line} holds {what}: nothing was uploaded; remove it and push again")
+                raise InputError(f"{path.name}{line} contains {what}: nothing was uploaded; remove it and push again")
 
 
 def _first_line(error: BaseException) -> str:
@@ -212,7 +212,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _wrong_name(repo_id: str) -> str:
-    return f"{repo_id!r} cannot be the name of a repository: give OWNER/NAME"
+    return f"{repo_id!r} is not a valid repository name: give OWNER/NAME"
 
 
 def _refusal(status: int, repo_id: str) -> str:

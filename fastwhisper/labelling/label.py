@@ -1,4 +1,4 @@
-"""`fastwhisper.label`: a teacher's transcription beside each row of a data set."""
+"""`fastwhisper.label`: add a teacher's transcription to each row of a dataset."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from .pseudo_labels import LabelReport, LabelSettings, label_dataset, this_proce
 
 
 def label(
-    model: str,
+    model: str | os.PathLike,
     dataset: DatasetSource,
     output: str | os.PathLike,
     *,
@@ -31,21 +31,21 @@ def label(
     on_bad_audio: str = "skip",
     num_proc: int | None = None,
 ) -> LabelReport | None:
-    r"""Transcribe a data set with a teacher, as training data for its student.
+    r"""Transcribe a dataset with a teacher, as training data for its student.
 
-    Run again after it was killed, it goes on where it was. On several processes each takes its share of the batches.
+    A killed run resumes where it stopped when run again. Several processes share the batches among them.
 
     Args:
-        model (`str`): The teacher: name on the Hub or folder.
-        dataset (`DatasetSource`): Name on the Hub, folder, or data set, as for [`load_speech_dataset`].
-        output (`str` or `os.PathLike`): New folder for `metadata.jsonl`, or that of the run to go on with.
+        model (`str` or `os.PathLike`): The teacher: name on the Hub or folder.
+        dataset (`DatasetSource`): Name on the Hub, folder, or dataset, as for [`load_speech_dataset`].
+        output (`str` or `os.PathLike`): New folder for `metadata.jsonl`, or that of a run to resume.
         dataset_config, split, audio_column, text_column, limit, streaming (*optional*):
-            As for [`load_speech_dataset`]; text is needed for `wer_filter` alone.
-        language (`str`, *optional*): Code or English name; by default the model's own, else detected per row.
+            As for [`load_speech_dataset`]; only `wer_filter` needs text.
+        language (`str`, *optional*): Code or English name; by default the model's own, or detected per row.
         task (`str`, *optional*, defaults to `"transcribe"`): `transcribe` or `translate`.
-        timestamps (`bool`, *optional*, defaults to `True`): Write `timestamped_text`, too; slower.
-        wer_filter (`float`, *optional*): Leave out rows whose label and reference disagree by more than this WER.
-        batch_size (`int`, *optional*, defaults to 16): Clips that are decoded together.
+        timestamps (`bool`, *optional*, defaults to `True`): Also write `timestamped_text`; slower.
+        wer_filter (`float`, *optional*): Leave out rows whose label and reference differ by more than this WER.
+        batch_size (`int`, *optional*, defaults to 16): Clips decoded together.
         device (`str`, *optional*): By default that of this process.
         dtype (`str`, *optional*): As for [`load_checkpoint`].
         on_bad_audio, num_proc (*optional*): As for [`label_dataset`].
@@ -54,11 +54,11 @@ def label(
         `LabelReport`, or `None` on every process but the first.
 
     Raises:
-        InputError: for a model, a data set, an option or an output folder that cannot be used.
+        InputError: for a model, a dataset, an option or an output folder that cannot be used.
     """
     check_positive(batch_size=batch_size)
-    if wer_filter is not None and wer_filter < 0:
-        raise InputError(f"wer_filter must be 0 or more, not {wer_filter}")
+    if wer_filter is not None and not 0 <= wer_filter < float("inf"):
+        raise InputError(f"wer_filter must be a number of 0 or more, not {wer_filter}")
     state = this_process()
     with state.local_main_process_first():
         rows = load_speech_dataset(
@@ -74,7 +74,7 @@ def label(
         teacher, processor = load_checkpoint(model, device or str(state.device), dtype)
     options = GenerationOptions(language=language, task=task, timestamps=timestamps, batch_size=batch_size)
     source = {
-        "model": model,
+        "model": os.fspath(model),
         "dataset": os.fspath(dataset) if isinstance(dataset, str | os.PathLike) else None,
         "dataset_config": dataset_config,
         "split": split,

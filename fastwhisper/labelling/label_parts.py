@@ -1,4 +1,4 @@
-"""The unfinished labels of a folder: one append-only file a process, one line a batch, safe against being killed."""
+"""The unfinished labels of a folder: one append-only file per process, one line per batch, safe to kill."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 from ..data.row_checks import Drop
 from ..errors import InputError
-from ..files import write_whole
+from ..files import LOCK_NAME, write_whole
 
 SETTINGS_NAME = "labelling.json"
 METADATA_NAME = "metadata.jsonl"
@@ -18,7 +18,7 @@ METADATA_NAME = "metadata.jsonl"
 class LabelParts:
     r"""Batches of labelled rows in `folder`: `parts/process-00000.jsonl` and so on, and the settings of the run.
 
-    A batch is a line, so it is there whole or not at all: what remains of a killed run can be gone on with.
+    A batch is one line, so it is complete or absent: a killed run can be resumed from what is there.
 
     Args:
         folder (`Path`): the output folder; nothing is written before `begin`.
@@ -32,15 +32,15 @@ class LabelParts:
         """Check that the folder is new, or holds labels made with the same settings.
 
         Raises:
-            InputError: where it is anything else, so that nobody's files are written over.
+            InputError: if it is anything else, so that no other files are overwritten.
         """
         if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"the output {self.folder} is a file")
-        if not self.folder.exists() or not any(self.folder.iterdir()):
+            raise InputError(f"the output {self.folder} is a file: give a folder")
+        if not self.folder.exists() or all(path.name == LOCK_NAME for path in self.folder.iterdir()):
             return
         recorded_path = self.folder / SETTINGS_NAME
         if not recorded_path.is_file():
-            raise InputError(f"the output folder {self.folder} is not empty, and not begun by fastwhisper label")
+            raise InputError(f"the output folder {self.folder} is not empty and was not started by fastwhisper label")
         recorded = json.loads(recorded_path.read_text())
         changed = [
             f"{key} {recorded.get(key)!r}, now {settings.get(key)!r}"
@@ -54,7 +54,7 @@ class LabelParts:
             )
 
     def begin(self, settings: dict[str, Any]) -> None:
-        """Create the folder, or mend what a killed run left; for one process, before any other reads."""
+        """Create the folder, or repair what a killed run left; for one process, before any other reads."""
         self._parts.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / SETTINGS_NAME, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
         for part in self._files():
@@ -64,11 +64,11 @@ class LabelParts:
                 os.truncate(part, whole)
 
     def finished(self) -> set[int]:
-        """Numbers of the batches that are done."""
+        """Numbers of the finished batches."""
         return {line["batch"] for line in self._lines()}
 
     def append(self, process: int, batch: int, rows: list[dict[str, Any]], drops: Mapping[int, Drop]) -> None:
-        """Keep a batch: its labelled rows, and those that were left out, by their index in the dataset."""
+        """Store a batch: its labelled rows, and those that were left out, by their index in the dataset."""
         dropped = [{"row": index, **asdict(drop)} for index, drop in drops.items()]
         line = json.dumps({"batch": batch, "rows": rows, "dropped": dropped}, ensure_ascii=False)
         with open(self._parts / f"process-{process:05d}.jsonl", "a", encoding="utf-8") as file:
@@ -85,7 +85,11 @@ class LabelParts:
         return {row["row"]: Drop(row["reason"], row["detail"]) for row in dropped}
 
     def _in_order(self) -> list[dict[str, Any]]:
-        return sorted(self._lines(), key=lambda line: line["batch"])
+        """The batches, each once: where a file system knows no locks, two runs may have done the same."""
+        batches: dict[int, dict[str, Any]] = {}
+        for line in self._lines():
+            batches.setdefault(line["batch"], line)
+        return [batches[number] for number in sorted(batches)]
 
     def _files(self) -> list[Path]:
         return sorted(self._parts.glob("process-*.jsonl"))

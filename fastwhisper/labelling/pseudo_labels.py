@@ -1,4 +1,4 @@
-"""A teacher's transcription beside each row of a dataset: batched, resumable, on any number of processes."""
+"""Adds a teacher's transcription to each row of a dataset: batched, resumable, on any number of processes."""
 
 import json
 import os
@@ -28,14 +28,14 @@ from ..data.timestamps import timestamp_token
 from ..errors import InputError
 from ..evaluation.metrics import word_error_rate
 from ..evaluation.normalizers import text_normalizer
-from ..files import write_whole
+from ..files import held_folder, write_whole
 from ..modeling.waveforms import SAMPLING_RATE
 from ..progress import progress_bar
 from ..transcription.decoding import GenerationOptions, check_prompt, generate_transcripts
 from ..transcription.transcripts import Transcript
 from .label_parts import METADATA_NAME, LabelParts
 
-# The processes wait for the slowest at the end, which may take longer than a collective's ten minutes.
+# At the end the processes wait for the slowest, which may take longer than a collective's ten minutes.
 WAIT = timedelta(days=7)
 
 
@@ -44,10 +44,10 @@ class LabelReport:
     """What was written.
 
     Args:
-        metadata (`Path`): the table, which `load_speech_dataset` reads by its folder.
+        metadata (`Path`): the table; `load_speech_dataset` reads its folder.
         labelled (`int`): rows that the teacher transcribed.
         kept (`int`): rows in the table; the others disagreed with their reference.
-        dropped (`Counter[str]`): rows that could not be heard, by reason.
+        dropped (`Counter[str]`): rows without usable audio, by reason.
     """
 
     metadata: Path
@@ -58,7 +58,7 @@ class LabelReport:
 
 @dataclass(frozen=True)
 class LabelSettings:
-    """What the labels depend on, and so what a resumed run must have in common with the one before.
+    """What the labels depend on, and so what a resumed run must share with the one before.
 
     Args:
         options (`GenerationOptions`): language, task, timestamps, batch size.
@@ -70,7 +70,7 @@ class LabelSettings:
 
 
 def this_process() -> PartialState:
-    """This process among those of the launcher; they talk through gloo where there is no accelerator."""
+    """This process among those of the launcher; without an accelerator they communicate through gloo."""
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     return PartialState(cpu=cpu, timeout=WAIT)
 
@@ -86,31 +86,31 @@ def label_dataset(
     num_proc: int | None = None,
 ) -> LabelReport | None:
     r"""Transcribe every row, and write `metadata.jsonl` with `file_name`, `text`, `timestamped_text`, `reference` (the
-    row's former text without timestamps), `duration` in seconds, `language` as given or heard, and the row's other
+    row's original text without timestamps), `duration` in seconds, `language` (given or detected), and the row's other
     columns.
 
-    Run again after it was killed, it goes on; the table is the same as from one run. On several processes each batch
+    A killed run resumes when it is run again; the table is the same as from one run. On several processes each batch
     goes to one of them, and the first one writes the table. Rows whose audio is empty or cannot be decoded are left
-    out; a warning names and counts them in the end.
+    out; a warning names and counts them at the end.
 
     Args:
         model (`WhisperForConditionalGeneration`): the teacher, moved to the device of this process.
         processor (`WhisperProcessor`): its processor.
         dataset (`Dataset` or `IterableDataset`): rows with `audio`, and `text` where there is a reference.
-        output (`Path`): a new folder, or that of the run to go on with. Audio from memory is written to its `audio`.
-        settings (`LabelSettings`): what a resumed run must have in common.
-        wer_filter (`float`, *optional*): drop rows whose label and reference, both normalised, disagree by more than
+        output (`Path`): a new folder, or that of a run to resume. Audio from memory is written to its `audio`.
+        settings (`LabelSettings`): what a resumed run must share.
+        wer_filter (`float`, *optional*): drop rows whose label and reference, both normalised, differ by more than
             this WER; rows without a reference are kept.
         on_bad_audio (`str`, *optional*, defaults to `"skip"`): `"stop"` makes audio that is empty or cannot be decoded
-            an error: of a `Dataset` before anything is written, of a stream where it comes.
-        num_proc (`int`, *optional*): processes that look for it beforehand.
+            an error: in a `Dataset` before anything is written, in a stream when it is reached.
+        num_proc (`int`, *optional*): processes that look for bad audio beforehand.
 
     Returns:
         `LabelReport`, or `None` on every process but the first.
 
     Raises:
-        InputError: for an output folder of something else, where no rows are left, and with `"stop"` for bad audio; it
-            names the row and the audio.
+        InputError: for an output folder of something else or of another run in progress, if no rows are left, and
+            with `"stop"` for bad audio; it names the row and the audio.
     """
     check_prompt(model.generation_config, settings.options.language, settings.options.task)
     check_on_bad_audio(on_bad_audio)
@@ -121,13 +121,16 @@ def label_dataset(
         recorded["rows"] = len(dataset)
     state, parts = this_process(), LabelParts(output)
     parts.check(recorded)
-    state.wait_for_everyone()
-    if state.is_main_process:
-        parts.begin(recorded)
-    state.wait_for_everyone()
-    _label_batches(model.to(state.device), processor, dataset, parts, settings.options, state, on_bad_audio)
-    state.wait_for_everyone()
-    return _merge(parts, processor, settings.options, wer_filter) if state.is_main_process else None
+    with held_folder(output, state):
+        # Once more: what another run has done since.
+        parts.check(recorded)
+        state.wait_for_everyone()
+        if state.is_main_process:
+            parts.begin(recorded)
+        state.wait_for_everyone()
+        _label_batches(model.to(state.device), processor, dataset, parts, settings.options, state, on_bad_audio)
+        state.wait_for_everyone()
+        return _merge(parts, processor, settings.options, wer_filter) if state.is_main_process else None
 
 
 def _label_batches(
@@ -139,8 +142,8 @@ def _label_batches(
     state: PartialState,
     on_bad_audio: str,
 ) -> None:
-    """Transcribe the batches of this process that are not done. A batch counts its rows with bad audio too: which rows
-    are in it depends on nothing that may change from one run to the next."""
+    """Transcribe the unfinished batches of this process. A batch includes its rows with bad audio: which rows
+    are in it must not depend on anything that may change from one run to the next."""
     finished = parts.finished()
 
     def mine(batch: int) -> bool:
@@ -165,7 +168,7 @@ def _label_batches(
 def _batches(
     dataset: SpeechDataset, batch_size: int, wanted: Callable[[int], bool]
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """The wanted batches with their numbers, which do not depend on what is wanted."""
+    """The wanted batches with their numbers, which do not depend on which ones are wanted."""
     if isinstance(dataset, Dataset):
         for batch in range(-(-len(dataset) // batch_size)):
             if wanted(batch):
@@ -196,16 +199,24 @@ def _load_rows(
 
 
 def _audio_file(row: Mapping[str, Any], clip: np.ndarray, folder: Path, index: int) -> str:
-    """Where the row's audio lies: its own file, or one that is written into the folder for audio from memory."""
+    """The audio's path relative to the output folder: its own file or, for audio from memory, a new one there."""
     path = audio_path(row["audio"])
     if path is not None:
-        return os.path.abspath(path)
+        return _seen_from(folder, path)
     name = f"audio/{index:08d}.flac"
     (folder / "audio").mkdir(exist_ok=True)
     beside = folder / f"{name}.part"
     soundfile.write(beside, np.clip(clip, -1.0, 1.0), SAMPLING_RATE, format="FLAC", subtype="PCM_16")
     os.replace(beside, folder / name)
     return name
+
+
+def _seen_from(folder: Path, path: str) -> str:
+    try:
+        # From where the folder is itself: `..` leads out of that, not out of a link to it.
+        return Path(os.path.relpath(os.path.abspath(path), os.path.realpath(folder))).as_posix()
+    except ValueError:  # another drive of Windows
+        return os.path.abspath(path)
 
 
 def _labelled_row(
@@ -224,7 +235,7 @@ def _labelled_row(
 
 
 def timestamped(transcript: Transcript) -> str:
-    """The segments with Whisper's timestamp tokens, such as `<|0.00|> Hello.<|1.20|>`."""
+    """The segments with Whisper's timestamp tokens, for example `<|0.00|> Hello.<|1.20|>`."""
     return "".join(
         f"{timestamp_token(segment.start)}{spaced(segment.text, transcript.language)}{timestamp_token(segment.end)}"
         for segment in transcript.segments
@@ -260,7 +271,7 @@ def _merge(
     log_drops(drops, len(rows) + len(drops))
     if not kept:
         raise InputError(
-            f"no rows left: all {len(rows)} labels disagree with their reference by over {wer_filter:.0%}"
+            f"no rows left: all {len(rows)} labels differ from their reference by more than {wer_filter:.0%}"
         )
     metadata = parts.folder / METADATA_NAME
     write_whole(metadata, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))

@@ -7,7 +7,7 @@ import torch
 
 from .prompt_audio import PromptAudio, placeholder_runs
 
-# Tokens of text that a second of speech may need, and some on top. Generous, since the model ends by itself.
+# Tokens of text that a second of speech may need, plus some extra. Generous, since the model stops by itself.
 TEXT_TOKENS_PER_SECOND = 10
 EXTRA_TEXT_TOKENS = 32
 
@@ -17,12 +17,12 @@ class AudioTooLongError(ValueError):
 
 
 def context_tokens(config: Any) -> int | None:
-    """Tokens that the language model of a `FastSLMConfig` can attend to; `None` where it knows no limit."""
+    """Tokens that the language model of a `FastSLMConfig` can attend to; `None` if it names no limit."""
     return getattr(config.text_config, "max_position_embeddings", None)
 
 
 def answer_tokens(seconds: float) -> int:
-    """New tokens for a transcript of so many seconds."""
+    """New tokens for a transcript of that many seconds."""
     return math.ceil(TEXT_TOKENS_PER_SECOND * seconds) + EXTRA_TEXT_TOKENS
 
 
@@ -62,7 +62,7 @@ def _lengths(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> li
 def _too_long(config: Any, ids: torch.Tensor, length: int, prompt: PromptAudio, new_tokens: int, context: int) -> str:
     speech, runs = sum(prompt.window_tokens), placeholder_runs(ids, config.audio_token_id)
     between = [begin - end for (_, end), (begin, _) in zip(runs, runs[1:], strict=False)]
-    # Text in front of every window is its time: n windows then bring n - 1 such texts behind the first.
+    # Text in front of every window is its time: n windows then bring n - 1 such texts after the first.
     times = between if len(runs) == len(prompt.window_tokens) else []
     time = max(times, default=0)
     room = context - (length - speech - sum(times)) - new_tokens
@@ -71,7 +71,7 @@ def _too_long(config: Any, ids: torch.Tensor, length: int, prompt: PromptAudio, 
     return (
         f"the audio does not fit the language model: {length + new_tokens} tokens are needed ({speech} of speech, "
         f"{length - speech} of text, {new_tokens} new), {context} are available; the longest audio that fits this "
-        f"prompt is {seconds:.0f} s. Give less audio, or long_form='stitch' for a transcript in spans"
+        f"prompt is {seconds:.0f} s. Use shorter audio, or long_form='stitch' to answer it span by span"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from transformers.utils.versions import require_version
 
 # ruff: noqa: E402
-# Ahead of what earlier versions lack, so that the error is one line that says so.
+# Before importing what earlier versions lack, so that the error is one line that says so.
 require_version("transformers>=5.20")
 
 import numpy as np
@@ -27,6 +27,7 @@ from transformers.audio_utils import (
 from transformers.processing_utils import AudioKwargs, ProcessingKwargs
 
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, tokens_in_window
+from .chat_checks_fastslm import checked_chats
 from .chat_templates_fastslm import CHATML_TEMPLATE, FLATTEN_TEMPLATE
 from .speech_tokens import AUDIO_TOKENS, TASK_TOKENS, add_speech_tokens
 from .waveforms import SAMPLING_RATE, mono_samples
@@ -48,7 +49,7 @@ class FastSLMProcessorKwargs(ProcessingKwargs, total=False):
 
     audio_kwargs: FastSLMAudioKwargs  # type: ignore[misc]
 
-    # Before transformers 5.23 the defaults are looked for here alone, from then on also here.
+    # Before transformers 5.23 the defaults are looked up only here, since then also here.
     _defaults = {  # type: ignore[misc]
         "text_kwargs": {"padding": True, "padding_side": "left", "return_tensors": "pt"},
         "audio_kwargs": {"sampling_rate": SAMPLING_RATE, "return_tensors": "pt"},
@@ -69,11 +70,11 @@ class FastSLMProcessor(ProcessorMixin):
         tokens_follow_length (`bool`, *optional*, defaults to `False`): As in [`HFQFormerConfig`].
         window_overlap (`float`, *optional*, defaults to 0.0): Seconds that neighbouring windows share.
         window_times (`bool`, *optional*, defaults to `False`):
-            Write the time at which a window starts within its audio, such as `[00:30]`, before its placeholders.
+            Write the time at which a window starts within its audio, for example `[00:30]`, before its placeholders.
         transcription_prompt (`str`, *optional*): What `apply_transcription_request` asks.
 
     Raises:
-        ValueError: for a feature extractor of another window and a tokenizer without the audio token.
+        ValueError: for a feature extractor with another window, or a tokenizer without the audio token.
     """
 
     valid_processor_kwargs = FastSLMProcessorKwargs  # type: ignore[assignment]
@@ -108,7 +109,7 @@ class FastSLMProcessor(ProcessorMixin):
         self.window_overlap = window_overlap
         self.window_times = window_times
         self.transcription_prompt = transcription_prompt
-        # AutoProcessor looks for remote code here alone: config.json does not count where this file names a class.
+        # AutoProcessor looks for remote code only here: config.json does not count if this file names a class.
         self.auto_map = {"AutoProcessor": "processing_fastslm.FastSLMProcessor"}
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
 
@@ -120,13 +121,13 @@ class FastSLMProcessor(ProcessorMixin):
         config: PreTrainedConfig | None = None,
         **settings: Any,
     ) -> "FastSLMProcessor":
-        r"""Build for any language model's tokenizer; its chat format is kept, and ChatML is used where it has none.
+        r"""Build for any language model's tokenizer; its chat format is kept, and ChatML is used if it has none.
 
         Args:
             feature_extractor (`WhisperFeatureExtractor`): Of the speech encoder.
             tokenizer (`PreTrainedTokenizerBase`): Gets the tokens of `add_speech_tokens` that it lacks.
             config (`FastSLMConfig`, *optional*): Of the model; the published one by default.
-            settings: Further arguments of the class.
+            settings: Other arguments of the class.
         """
         add_speech_tokens(tokenizer)
         if config is not None:
@@ -152,10 +153,10 @@ class FastSLMProcessor(ProcessorMixin):
         """Token ids with a placeholder for each speech token, and windows of log-mel features.
 
         Args:
-            text (`str` or `list[str]`): Each `audio_token` in it stands for the next audio of the batch.
-            audio (array or list of arrays, *optional*): Mono or stereo, 16 kHz, floats or signed integers.
+            text (`str` or `list[str]`): Each `audio_token` in it stands for the next audio input of the batch.
+            audio (array or list of arrays, *optional*): Mono or stereo, 16 kHz, floats or integers.
             output_labels (`bool`, *optional*, defaults to `False`):
-                Add `labels`: the ids, -100 at speech and padding. `apply_chat_template` also leaves out the prompt.
+                Add `labels`: the ids, -100 for speech and padding. `apply_chat_template` also leaves out the prompt.
             kwargs: `tokens_per_window`, `window_times`, and the usual arguments of a processor.
 
         Returns:
@@ -163,8 +164,8 @@ class FastSLMProcessor(ProcessorMixin):
             `input_features` `(windows, mel bins, frames)` and `input_features_mask` `(windows, frames)`.
 
         Raises:
-            ValueError: where audios and placeholders differ in number (with both), and for audio that is empty, not
-                finite, not at 16 kHz, or no sound at all.
+            ValueError: if audios and placeholders differ in number (with both), or for audio that is empty, not
+                finite, not at 16 kHz, or not audio at all.
         """
         self._check_counts(text, audio)
         # transformers' own signature begins with images.
@@ -185,11 +186,13 @@ class FastSLMProcessor(ProcessorMixin):
         Args:
             conversation (`list[dict]` or a list of them): Contents are strings or lists of `text` and `audio` parts.
             output_labels (`bool`, *optional*, defaults to `False`):
-                Add `labels` `(batch, length)`: the ids of the last turn, an assistant's, and -100 before it.
+                Add `labels` `(batch, length)`: the ids of the last turn, which is the assistant's, and -100 before it.
 
         Raises:
-            ValueError: with `output_labels`, where the last turn is not an assistant's.
+            ValueError: for a chat without turns, a turn without a role, a part that is neither text nor audio, a file
+                that is not there; with `output_labels`, if the last turn is not an assistant's.
         """
+        conversation = checked_chats(conversation)
         # The template writes every special token itself, as for a tokenizer.
         kwargs["processor_kwargs"] = {"add_special_tokens": False, **(kwargs.get("processor_kwargs") or {})}
         if not output_labels:
@@ -204,7 +207,7 @@ class FastSLMProcessor(ProcessorMixin):
             end = int(inputs["attention_mask"][row].nonzero()[-1]) + 1
             start = end - len(whole)
             if inputs["input_ids"][row, start:end].tolist() != whole:
-                raise ValueError("the chat template's answer does not begin at a token of its own: no labels for it")
+                raise ValueError("no labels: the answer does not begin with a token of its own in this chat template")
             learned = start + len(self.tokenizer(answer.rstrip(), add_special_tokens=False).input_ids)
             labels[row, start:learned] = inputs["input_ids"][row, start:learned]
         inputs["labels"] = labels
@@ -221,24 +224,24 @@ class FastSLMProcessor(ProcessorMixin):
     ) -> BatchFeature | list[str]:
         r"""Inputs of `generate` for the transcripts of audios.
 
-        The prompt is the published one, `<|ASR|>`, the audio, a line break and `transcription_prompt`. How the
-        published model names a language is not known: here its token, such as `<|EN|>`, follows the task's where
-        there is one, and an unknown language is named in words.
+        The prompt is the published one: `<|ASR|>`, the audio, a line break and `transcription_prompt`. How the
+        published model names a language is not known. Here the language's token, such as `<|EN|>`, follows `<|ASR|>`;
+        a language without a token is named in words.
 
         Args:
-            audio (`str`, array, or a list of them): Paths, addresses or samples, one prompt for each.
-            language (`str` or `list[str]`, *optional*): A code such as `"en"`, or a name; for all or each.
-            prompt (`str` or `list[str]`, *optional*): In place of `transcription_prompt`; for all or each.
-            tokenize (`bool`, *optional*, defaults to `True`): Give token ids and features; texts otherwise.
-            window_times (`bool`, *optional*): In place of the processor's own setting; texts have no times yet.
+            audio (`str`, array, or a list of them): Paths, URLs or samples; each gets a prompt.
+            language (`str` or `list[str]`, *optional*): A code such as `"en"`, or a name; one for all, or one each.
+            prompt (`str` or `list[str]`, *optional*): Replaces `transcription_prompt`; one for all, or one each.
+            tokenize (`bool`, *optional*, defaults to `True`): Return token ids and features, not text.
+            window_times (`bool`, *optional*): Overrides the processor's setting; text alone has no times yet.
             kwargs: Further arguments of `apply_chat_template`.
 
         Raises:
-            ValueError: for no audio, and lists of other lengths than the audio's.
+            ValueError: for no audio, or for lists that are not as long as the list of audio.
         """
         audios = list(make_list_of_audio_chat_template(audio))
         if not audios:
-            raise ValueError("a transcription needs at least one audio")
+            raise ValueError("there is nothing to transcribe: give at least one audio input")
         languages, prompts = _for_each(language, len(audios), "language"), _for_each(prompt, len(audios), "prompt")
         conversations = []
         for item, spoken, wanted in zip(audios, languages, prompts, strict=True):
@@ -255,26 +258,26 @@ class FastSLMProcessor(ProcessorMixin):
         return self.apply_chat_template(conversations, tokenize=tokenize, return_dict=tokenize, **kwargs)
 
     def num_windows(self, num_samples: int) -> int:
-        """Windows of an audio of `num_samples` at 16 kHz."""
+        """Number of windows in audio of `num_samples` at 16 kHz."""
         step, whole = self.step_samples, self.feature_extractor.n_samples
         return 1 + max(0, math.ceil((num_samples - whole) / step))
 
     def window_token_counts(self, num_samples: int, tokens_per_window: int | None = None) -> list[int]:
-        """Speech tokens of each window of an audio of `num_samples` at 16 kHz."""
+        """Speech tokens of each window of audio of `num_samples` at 16 kHz."""
         windows, rate = self.num_windows(num_samples), self._rate(tokens_per_window)
         last = num_samples - (windows - 1) * self.step_samples
         return [rate] * (windows - 1) + [self._window_tokens(last, rate)]
 
     def num_audio_tokens(self, num_samples: int, tokens_per_window: int | None = None) -> int:
-        """Speech tokens of an audio of `num_samples` at 16 kHz."""
+        """Speech tokens of audio of `num_samples` at 16 kHz."""
         return sum(self.window_token_counts(num_samples, tokens_per_window))
 
     def audio_text(self, window_token_counts: Sequence[int], window_times: bool | None = None) -> str:
-        """What takes the place of an audio in a text: placeholders, each window's after its start where wanted.
+        """The text that stands for audio: a placeholder for each speech token, with windows' start times if wanted.
 
         Args:
             window_token_counts (`list[int]`): Speech tokens of each window.
-            window_times (`bool`, *optional*): In place of the processor's own setting.
+            window_times (`bool`, *optional*): Overrides the processor's setting.
         """
         if not (self.window_times if window_times is None else window_times):
             return self.audio_token * sum(window_token_counts)
@@ -282,7 +285,7 @@ class FastSLMProcessor(ProcessorMixin):
         return "".join(clock(i * step) + self.audio_token * count for i, count in enumerate(window_token_counts))
 
     def cut_windows(self, samples: np.ndarray) -> list[np.ndarray]:
-        """The windows of an audio `(samples,)`, the last one as short as it is."""
+        """Cut audio `(samples,)` into windows; the last one is not padded."""
         step, whole = self.step_samples, self.feature_extractor.n_samples
         return [samples[i * step : i * step + whole] for i in range(self.num_windows(len(samples)))]
 
@@ -300,12 +303,22 @@ class FastSLMProcessor(ProcessorMixin):
         return features, mask
 
     def _check_counts(self, text: str | list[str] | None, audio: Any) -> None:
+        named = next(
+            (one for one in (audio if isinstance(audio, (list, tuple)) else [audio]) if isinstance(one, str)), None
+        )
+        if named is not None:
+            raise ValueError(
+                f"the audio of a call is samples, not the file {named!r}: apply_chat_template and "
+                "apply_transcription_request read files"
+            )
+        if text is not None and not text and not isinstance(text, str):
+            raise ValueError("there is no text: give a text or several")
         wanted = sum(one.count(self.audio_token) for one in ([text] if isinstance(text, str) else text or []))
         given = 0 if audio is None else len(make_list_of_audio(audio))
         if wanted != given:
             raise ValueError(
-                f"audio and placeholders do not match: the texts have {wanted} {self.audio_token}, but {given} audios "
-                "are given"
+                f"audio and placeholders do not match: the text has {wanted} {self.audio_token}, but {given} audio "
+                "inputs were given"
             )
 
     def _process_audio(self, audio: Any, **kwargs) -> tuple[dict, list[str]]:
@@ -313,8 +326,8 @@ class FastSLMProcessor(ProcessorMixin):
         given = kwargs.get("sampling_rate")
         if given != self.feature_extractor.sampling_rate:
             raise ValueError(
-                f"the audio is at {given} Hz, the model takes {self.feature_extractor.sampling_rate} Hz: resample it, "
-                "or give the path of its file"
+                f"the audio is at {given} Hz, but the model takes {self.feature_extractor.sampling_rate} Hz: resample "
+                "it, or pass the path of the file"
             )
         clips = [mono_samples(clip) for clip in audio]
         if not all(map(len, clips)):
@@ -329,7 +342,7 @@ class FastSLMProcessor(ProcessorMixin):
 
     @property
     def step_samples(self) -> int:
-        """Samples from one window's beginning to the next."""
+        """Samples from the start of one window to the next."""
         overlap = round(self.window_overlap * self.feature_extractor.sampling_rate)
         return self.feature_extractor.n_samples - overlap
 
@@ -340,17 +353,17 @@ class FastSLMProcessor(ProcessorMixin):
         return tokens_in_window(frames, positions, self.num_queries, rate, self.tokens_follow_length)
 
     def _answer_of(self, turns: list[dict], chat_template: str | None) -> str:
-        """What the chat template writes behind the generation prompt for the last turn."""
+        """What the chat template writes after the generation prompt for the last turn."""
         if turns[-1]["role"] != "assistant":
-            raise ValueError(f"labels need a last turn of an assistant, this one's role is {turns[-1]['role']!r}")
+            raise ValueError(f"labels need an answer: the last turn's role is {turns[-1]['role']!r}, not 'assistant'")
         whole = super().apply_chat_template(turns, chat_template)
         prompt = super().apply_chat_template(turns[:-1], chat_template, add_generation_prompt=True)
         if not whole.startswith(prompt):
-            raise ValueError("the chat template writes past turns differently: no labels for it")
+            raise ValueError("no labels: this chat template writes earlier turns differently once an answer follows")
         return whole.removeprefix(prompt)
 
     def _language_wording(self, language: str | None, prompt: str) -> tuple[str, str]:
-        """The language's token, and the prompt, which names the language where it has no token."""
+        """The language's token, and the prompt, which names the language if it has no token."""
         if language is None:
             return "", prompt
         token = f"<|{language.upper()}|>"
@@ -367,7 +380,7 @@ def _for_each(value: Any, count: int, name: str) -> list:
     if value is None or isinstance(value, str):
         return [value] * count
     if len(value) != count:
-        raise ValueError(f"there are {count} audios, but {len(value)} values of {name}")
+        raise ValueError(f"there are {count} audio inputs, but {len(value)} values of {name}")
     return list(value)
 
 

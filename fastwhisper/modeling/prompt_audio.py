@@ -1,4 +1,4 @@
-"""The audio of the prompts of a batch: which speech tokens, of which windows, stand where."""
+"""The audio of the prompts of a batch: which speech tokens, of which windows, go where."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ def split_by_prompt(
     """The audio of each prompt of a batch, by the number of its placeholders.
 
     Raises:
-        ValueError: where the prompts do not take whole windows one after the other; names both counts.
+        ValueError: if the prompts do not take whole windows one after the other; the message names both counts.
     """
     prompts, window, token = [], 0, 0
     for row, wanted in enumerate(placeholders):
@@ -49,7 +49,7 @@ def split_by_prompt(
 
 
 def placeholder_runs(ids: torch.Tensor, audio_token_id: int) -> list[tuple[int, int]]:
-    """First place, and place behind the last, of each unbroken run of placeholders in a prompt's ids `(length,)`."""
+    """First place, and place after the last, of each unbroken run of placeholders in a prompt's ids `(length,)`."""
     is_audio = (ids == audio_token_id).long()
     edges = torch.diff(is_audio, prepend=is_audio.new_zeros(1), append=is_audio.new_zeros(1))
     begins, ends = (edges == 1).nonzero().flatten().tolist(), (edges == -1).nonzero().flatten().tolist()

@@ -1,4 +1,4 @@
-"""The grammar of the demo: short commands for a household assistant, of 269 words."""
+"""The grammar of the demo: short commands for a household assistant, 269 words in all."""
 
 import random
 

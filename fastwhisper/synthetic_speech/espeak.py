@@ -1,6 +1,6 @@
 """Synthetic speech: eSpeak NG voices through the shared library of the `espeakng-loader` wheel (extra `demo`).
 
-eSpeak NG is a formant synthesiser: its voices prove a pipeline, they do not stand for hundreds of human speakers.
+eSpeak NG is a formant synthesiser: its voices can prove that a pipeline works, but do not replace human speakers.
 """
 
 import ctypes
@@ -64,7 +64,7 @@ _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), 
 
 
 class SpeechSynthesisError(RuntimeError):
-    """eSpeak NG is missing or refused a voice or a text."""
+    """eSpeak NG is missing, or refused a voice or a text."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class EspeakSynthesizer:
     """The process-wide eSpeak NG engine; use `synthesizer()` to get it.
 
     Raises:
-        SpeechSynthesisError: where the wheel `espeakng-loader` is not installed or the engine does not start.
+        SpeechSynthesisError: if the wheel `espeakng-loader` is not installed or the engine does not start.
     """
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class EspeakSynthesizer:
         if self._sampling_rate <= 0:
             raise SpeechSynthesisError("eSpeak NG did not start: its voice data could not be read")
         self._blocks: list[np.ndarray] = []
-        # ctypes does not keep a callback alive: the attribute does.
+        # ctypes does not keep a callback alive; the attribute does.
         self._callback = _SynthCallback(self._collect)
         self._library.espeak_SetSynthCallback(self._callback)
 
@@ -131,7 +131,7 @@ class EspeakSynthesizer:
         """Speak `text`: float32 samples at 16 kHz, leading and trailing silence removed.
 
         Raises:
-            SpeechSynthesisError: where the voice does not exist or nothing was spoken.
+            SpeechSynthesisError: if the voice does not exist or nothing was spoken.
         """
         import soxr
 
@@ -179,7 +179,7 @@ class SyntheticClip:
     Args:
         samples (`np.ndarray`): float32 samples at 16 kHz.
         text (`str`): what is said.
-        timestamped_text (`str`): the same with Whisper timestamp tokens, times rounded to 0.02 s.
+        timestamped_text (`str`): the same with Whisper's timestamp tokens, times rounded to 0.02 s.
     """
 
     samples: np.ndarray
@@ -197,16 +197,16 @@ def compose_clip(
 ) -> SyntheticClip:
     """Speak one to three texts in one voice, with pauses and noise, in at most `max_seconds`.
 
-    With `several`, one clip in three goes on to the full length: further texts follow while they fit, and the one
-    that does not fit is cut by the end of the clip and transcribed as Whisper does, by its opening timestamp alone.
+    With `several`, one clip in three goes on to the full length: more texts follow while they fit, and the one
+    that does not fit is cut at the end of the clip and transcribed as Whisper does, by its opening timestamp only.
 
     Args:
-        sample_text (`Callable`): draws a text from a `random.Random`, such as `sample_command`.
+        sample_text (`Callable`): draws a text from a `random.Random`, for example `sample_command`.
         seed (`int`): fixes text, voice, pauses and noise.
         variants (`list[str]`): speaker variants to draw from.
         max_seconds (`float`): longest clip, usually the window of the model.
         signal_to_noise_db (`tuple[float, float]`): range of the noise.
-        several (`bool`, *optional*, defaults to `True`): allow more than one text a clip.
+        several (`bool`, *optional*, defaults to `True`): allow more than one text per clip.
     """
     rng, generator = random.Random(seed), np.random.default_rng(seed)
     voice = sample_voice(rng, variants)

@@ -16,14 +16,20 @@ class ASKDTrainingArguments(ASKDSettings, Seq2SeqTrainingArguments):
     r"""`Seq2SeqTrainingArguments` with the settings of [`ASKDSettings`].
 
     Raises:
-        InputError: for an ASKD setting outside its range and for FSDP, DeepSpeed ZeRO-3, torch.compile and other ways
-            of running that ASKD is not tested under; before anything is loaded.
+        InputError: for a setting outside its range or not finite, or for FSDP, DeepSpeed ZeRO-3, torch.compile and
+            other ways of running that ASKD is not tested with; raised before anything is loaded.
     """
 
     def __post_init__(self) -> None:
         ASKDSettings.__post_init__(self)
-        # Every trainable weight has its part in every step, the output layer's outside the wrapped forward pass, where
-        # a search for unused ones would not see it. A student with layerdrop needs `True`.
+        for name in ("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon", "warmup_steps"):
+            if float(getattr(self, name)) < 0:
+                raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} must be in [0, 1)")
+        # Every trainable weight takes part in every step, the output layer's outside the wrapped forward pass, where
+        # a search for unused weights would miss it. A student with layerdrop needs `True`.
         if self.ddp_find_unused_parameters is None:
             self.ddp_find_unused_parameters = False
         check_numbers(self)
@@ -40,9 +46,9 @@ class ASKDTrainingArguments(ASKDSettings, Seq2SeqTrainingArguments):
 
 
 def check_way_of_running(arguments: Seq2SeqTrainingArguments) -> None:
-    """Refuse what shards or compiles the student: the loss reads the output layer's weight beside the forward pass.
+    """Refuse what shards or compiles the student: the loss reads the output layer's weight outside the forward pass.
 
-    Settings and the environment that `accelerate launch` sets count alike.
+    Both the settings and the environment set by `accelerate launch` are checked.
 
     Raises:
         InputError: names what is refused and what to leave out.
@@ -59,6 +65,6 @@ def check_way_of_running(arguments: Seq2SeqTrainingArguments) -> None:
     else:
         return
     raise InputError(
-        f"ASKD is not tested under {refused}: its loss reads the output layer's weight beside the forward pass. Leave "
+        f"ASKD is not tested with {refused}: its loss reads the output layer's weight outside the forward pass. Leave "
         f"out {without}; one process per GPU works (accelerate launch --multi_gpu)"
     )

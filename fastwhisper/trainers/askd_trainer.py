@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel, ProcessorMixin, Seq2SeqTrainer, TrainerCallback
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
@@ -24,12 +25,14 @@ from .askd_teachers import (
     shares_encoder,
     whisper_of,
 )
+from .finite_steps import ROW_NAMES, FiniteSteps, NamedRows
+from .whole_checkpoints import WholeCheckpointsMixin
 
 STATE_FILE = "askd_state.json"
 SELF_TEACHER_FILE = "self_teacher.safetensors"
 
 
-class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
+class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
     r"""Trains a Whisper student with adaptive self-knowledge distillation; see [`ASKDSettings`] for the loss.
 
     The loss is normalised by the target tokens of the whole batch: it is the same for 1 process x 8 samples,
@@ -54,6 +57,7 @@ class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
 
     # `compute_loss` divides by the tokens of the whole accumulated batch itself.
     loss_is_scaled_for_ga = True
+    needed_files = (STATE_FILE,)
 
     args: ASKDTrainingArguments
     model: nn.Module
@@ -86,11 +90,27 @@ class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
         self.model_accepts_loss_kwargs = True
         self._forget()
         self.add_callback(_StepEvents(self))
+        self._finite_steps = FiniteSteps(self.accelerator)
+        self.add_callback(self._finite_steps)
 
     def train(self, *args, **kwargs):
         """As `Trainer.train`; every call starts its curriculum anew, unless it resumes from a checkpoint."""
         self._forget()
-        return super().train(*args, **kwargs)
+        result = super().train(*args, **kwargs)
+        self._finite_steps.check_weights(self.model, self.state)
+        return result
+
+    def get_train_dataloader(self):
+        """As `Trainer.get_train_dataloader`; the batches name their rows, unless one process sends them to others."""
+        sent = self.args.accelerator_config.dispatch_batches  # type: ignore[union-attr]
+        if sent or sent is None and isinstance(self.train_dataset, IterableDataset):
+            return super().get_train_dataloader()
+        collate = self.data_collator
+        self.data_collator = NamedRows(collate)
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = collate
 
     def _forget(self) -> None:
         self.self_teacher = None
@@ -109,11 +129,14 @@ class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs=return_outputs)
         self._set_weights()
+        inputs = dict(inputs)
+        rows = inputs.pop(ROW_NAMES, [])
         tokens = inputs["labels"].ne(-100).sum() if num_items_in_batch is None else num_items_in_batch
         with self.accelerator.autocast():
-            sums = self._loss_sums(model, dict(inputs))
+            sums = self._loss_sums(model, inputs)
         self._loss_log.add(sums, tokens)
         loss = sums.loss / tokens
+        self._finite_steps.note(loss, rows)
         if self.args.average_tokens_across_devices:
             # DistributedDataParallel averages the gradients of the processes, whose sum is wanted.
             loss = loss * self.accelerator.num_processes
@@ -216,20 +239,20 @@ class ASKDTrainer(HubTrainerMixin, Seq2SeqTrainer):
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model, trial):
-        # Before the rest: a checkpoint with a trainer_state.json is then complete.
-        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        self._finite_steps.check_weights(self.model, self.state)
+        super()._save_checkpoint(model, trial)
+
+    def _save_optimizer_and_scheduler(self, output_dir):
+        super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder = Path(output_dir)
             (folder / STATE_FILE).write_text(json.dumps({"running_ce": self._running_ce}))
             if self.self_teacher is not None:
                 self.self_teacher.save(folder / SELF_TEACHER_FILE)
-        super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         folder = Path(resume_from_checkpoint)
-        if not (folder / STATE_FILE).is_file():
-            raise InputError(f"{folder} is no checkpoint of an ASKDTrainer: it has no {STATE_FILE}")
         self._running_ce = json.loads((folder / STATE_FILE).read_text())["running_ce"]
         if (folder / SELF_TEACHER_FILE).is_file():
             self.self_teacher = SelfTeacher(self.model)

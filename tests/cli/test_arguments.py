@@ -74,9 +74,9 @@ def test_positional_values_from_the_line_or_the_recipe(parse):
     ("words", "said"),
     [
         ((), "required: --data"),
-        (("--data", "d", "--cuont", "3"), "no flag or place for --cuont 3"),
-        (("--data", "d", "--coun", "3"), "no flag or place for --coun 3"),
-        (("--data", "d", "stray"), "no flag or place for stray"),
+        (("--data", "d", "--cuont", "3"), "unknown arguments: --cuont 3"),
+        (("--data", "d", "--coun", "3"), "unknown arguments: --coun 3"),
+        (("--data", "d", "stray"), "unknown arguments: stray"),
         (("--data", "d", "--count", "many"), "argument --count: invalid int value: 'many'"),
         (("--data", "d", "--config"), "--config needs the path"),
         (("--data", "d", "--config="), "--config needs the path"),
@@ -92,8 +92,8 @@ def test_a_wrong_line_names_the_word_and_the_help(parse, words, said):
     ("recipe", "said"),
     [
         ("data: d\ncuont: 3", "unknown key 'cuont'"),
-        ("- data\n- d", "must be a mapping"),
-        ("", "must be a mapping"),
+        ("- data\n- d", "must map flags to values"),
+        ("", "must map flags to values"),
         ("data: [unclosed", "recipe.yaml cannot be read"),
         ("data: d\ncount: many", "invalid int value: 'many'"),
     ],

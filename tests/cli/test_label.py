@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from transformers import WhisperFeatureExtractor, WhisperProcessor
 
+import fastwhisper
 from fastwhisper.cli.main import main
 from fastwhisper.data.loading import load_speech_dataset
 
@@ -44,10 +46,17 @@ def only_error(capsys):
 def test_labels_load_as_a_dataset(teacher_folder, speech, tmp_path, capsys):
     assert main(options(teacher_folder, speech, tmp_path / "labels", "--limit", "3", "--wer_filter", "1000")) == 0
     printed = capsys.readouterr().out
-    assert "labelled 3 rows, 3 of them in" in printed and "left out 0 whose label and reference" in printed
+    assert "labelled 3 rows; 3 of them are in" in printed and "left out 0 whose label and reference" in printed
     labels = load_speech_dataset(tmp_path / "labels")
     assert labels["reference"][:] == ["sentence 0", "sentence 1", "sentence 2"]
     assert (tmp_path / "labels" / "labelling.json").is_file()
+
+
+def test_folders_in_python_are_paths_too(teacher_folder, speech, tmp_path):
+    assert isinstance(teacher_folder, Path)
+    assert fastwhisper.label(teacher_folder, speech, tmp_path / "labels", timestamps=False, limit=1).kept == 1
+    report = fastwhisper.evaluate(teacher_folder, speech, limit=1, show_progress=False)
+    assert [model["name"] for model in report["models"]] == [teacher_folder.name]
 
 
 def test_recipe_with_timestamps(teacher_folder, speech, tmp_path):
@@ -63,9 +72,9 @@ def test_recipe_with_timestamps(teacher_folder, speech, tmp_path):
     [
         (["--text_column", "words", "--wer_filter", "0.1"], "no column 'words' for the text; its columns are audio"),
         (["--audio_column", "sound"], "no column sound that names the audio files"),
-        (["--split", "test"], "no split 'test'; there is train"),
+        (["--split", "test"], "no split 'test'; it has train"),
         (["--dataset", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
-        (["--model", "/nowhere/at/all"], "/nowhere/at/all is no checkpoint"),
+        (["--model", "/nowhere/at/all"], "/nowhere/at/all is not a checkpoint"),
         (["--language", "klingon"], "klingon"),
         (["--task", "summarize"], "there is no task 'summarize'"),
         (["--dtype", "int8"], "there is no dtype 'int8'"),
@@ -132,3 +141,17 @@ def test_two_processes_label_each_row_once(teacher_folder, speech, tmp_path):
     batches = [[json.loads(line)["batch"] for line in part.read_text().splitlines()] for part in parts]
     assert batches == [[0, 2], [1]]
     assert (tmp_path / "two" / "metadata.jsonl").read_bytes() == (tmp_path / "one" / "metadata.jsonl").read_bytes()
+
+
+def test_the_table_names_audio_from_where_it_lies(whisper_folder, speech_folder, tmp_path):
+    """Also where the folder is reached by a link."""
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "deep")
+    output = tmp_path / "link" / "labels"
+    assert (
+        main(["label", "--model", str(whisper_folder), "--dataset", str(speech_folder), "--output", str(output)]) == 0
+    )
+    names = [json.loads(line)["file_name"] for line in (output / "metadata.jsonl").read_text().splitlines()]
+    assert all(name.startswith("../") and str(speech_folder) not in name for name in names)
+    rows = load_speech_dataset(output)
+    assert [row["audio"]["path"] for row in rows] == [str(speech_folder / f"{index}.wav") for index in range(6)]

@@ -2,12 +2,15 @@
 
 import io
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
 
+from fastwhisper.data import audio
 from fastwhisper.data.audio import (
     EmptyAudioError,
     audio_duration,
@@ -17,6 +20,7 @@ from fastwhisper.data.audio import (
     load_audio,
 )
 from fastwhisper.errors import InputError
+from fastwhisper.evaluation.measurement import resident_growth
 
 from ..sounds import tone, write_nan, write_noise_bytes, write_tone
 
@@ -95,8 +99,8 @@ def test_a_column_of_integers(dtype):
         ({"array": np.zeros(9, bool), "sampling_rate": 16_000}, "in memory must be an array .* axes of bool"),
         ({"array": [0.1, None], "sampling_rate": 16_000, "path": "a.wav"}, "a.wav must be an array .* of object"),
         ({"array": np.zeros(9, complex), "sampling_rate": 16_000}, "axes of complex128"),
-        ({"array": np.array([1000.0]), "sampling_rate": 16_000}, "floats are audio between -1 and 1"),
-        ({"array": [0.1]}, "an array without its sampling_rate"),
+        ({"array": np.array([1000.0]), "sampling_rate": 16_000}, "float audio is between -1 and 1"),
+        ({"array": [0.1]}, "an array but no sampling_rate"),
         ({"array": [0.1], "sampling_rate": 0}, "a sampling rate of 0"),
         ({"array": [0.1], "sampling_rate": "fast"}, "a sampling rate of fast"),
         (io.StringIO("text"), "open it in binary mode"),
@@ -189,7 +193,7 @@ def test_a_header_with_an_absurd_rate(tmp_path):
 
 def test_one_sample_at_48_khz_is_nothing_at_16(tmp_path):
     path = write_tone(tmp_path / "a.wav", 1 / 48_000, sampling_rate=48_000)
-    with pytest.raises(EmptyAudioError, match="a.wav is empty: of 1 samples at 48000 Hz none is left at 16000 Hz"):
+    with pytest.raises(EmptyAudioError, match="a.wav is empty: nothing is left of it at 16000 Hz"):
         load_audio(path)
 
 
@@ -213,7 +217,7 @@ def test_bad_audio_is_named(tmp_path, load):
         load(tmp_path / "missing.wav")
     with pytest.raises(InputError, match="audio in memory has samples that are NaN"):
         load({"array": np.array([0, np.inf]), "sampling_rate": 16_000})
-    with pytest.raises(InputError, match="a list is no audio"):
+    with pytest.raises(InputError, match="a list is not audio"):
         load([0.0, 0.1])
     with pytest.raises(InputError, match="a row has no audio"):
         load(None)
@@ -236,3 +240,53 @@ def test_path_is_that_of_a_local_file_alone(tmp_path):
     assert audio_path({"bytes": b"RIFF", "path": path}) is None
     assert audio_path({"bytes": None, "path": "hf://datasets/a.wav"}) is None
     assert audio_path(b"RIFF") is None
+
+
+def test_channels_that_cancel_each_other_out_are_no_audio(tmp_path):
+    samples = np.stack([tone(), tone()], axis=1)
+    samples[100] = [1e30, -1e30]
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    for load in (load_audio, check_audio, decoded_duration):
+        with pytest.raises(InputError, match="a.wav has samples of 1e[+]30"):
+            load(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_blocks_resample_as_the_whole_does(rate, monkeypatch):
+    samples = np.random.default_rng(0).normal(0, 0.1, 100_003).astype(np.float32)
+    whole = soxr.resample(samples, rate, 16_000)
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", subtype="FLOAT")
+    monkeypatch.setattr(audio, "_BLOCK_SAMPLES", 7_001)
+    found = load_audio(file.getvalue())
+    np.testing.assert_array_equal(found, whole)
+    assert found.flags.writeable
+
+
+def test_an_hour_takes_little_more_memory_than_its_samples(tmp_path):
+    """230 MB at 16 kHz; read as a whole at 48 kHz and resampled as a whole it was 1.6 GB."""
+    quarter = tmp_path / "a.flac"
+    soundfile.write(quarter, np.zeros(48_000 * 900, np.int16), 48_000)
+    assert resident_growth(lambda: load_audio(quarter)) < 1.4 * 4 * 16_000 * 900
+
+
+def test_audio_beyond_the_memory_is_refused_in_words(tmp_path, monkeypatch):
+    path = write_tone(tmp_path / "a.wav", 2.0)
+    monkeypatch.setattr(audio.psutil, "virtual_memory", lambda: SimpleNamespace(available=16_000))
+    monkeypatch.setattr(audio, "_BLOCK_SAMPLES", 1_000)
+    with pytest.raises(InputError, match="a.wav is too long for the memory of this machine"):
+        load_audio(path)
+    assert decoded_duration(path) == 2.0
+
+
+def test_a_flac_that_claims_years(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, tone(), 16_000)
+    content = bytearray(path.read_bytes())
+    content[21] |= 0x0F  # the length is the last 36 bits of what follows the rate
+    content[22:26] = b"\xff" * 4
+    path.write_bytes(content)
+    for load in (load_audio, decoded_duration):
+        assert resident_growth(lambda load=load: pytest.raises(InputError, load, path)) < 50e6
+        with pytest.raises(InputError, match="a.flac is cut off: its header promises 4294967.30 s"):
+            load(path)

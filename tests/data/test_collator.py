@@ -91,7 +91,7 @@ def languages_of(processor, batch):
 
 def test_language_of_each_row(processor):
     rows = [row(language="german"), row(language=None), row(language="zh-CN", text="你好"), row(language="jpn")]
-    rows += [row(language="Mandarin Chinese", text="你好"), row(language=""), row(language=float("nan"))]
+    rows += [row(language="Mandarin Chinese", text="你好"), row(language=" "), row(language=float("nan"))]
     own = whisper_processor(seconds=2)
     own.tokenizer.set_prefix_tokens(language="en", task="transcribe")
     batch = SpeechCollator(own)(rows)
@@ -199,7 +199,7 @@ def test_prompt_gives_way_to_a_long_text(processor):
 
 def test_labels_over_the_limit_are_refused(processor):
     collator = SpeechCollator(processor, max_target_positions=16)
-    with pytest.raises(InputError, match="decoder takes 16; drop_unusable_rows"):
+    with pytest.raises(InputError, match="decoder takes only 16; drop_unusable_rows"):
         collator([row("a " * 20)])
     with pytest.raises(InputError, match="has no text"):
         collator([row(None)])
@@ -207,7 +207,7 @@ def test_labels_over_the_limit_are_refused(processor):
 
 def test_audio_over_the_window_is_refused(processor, tmp_path):
     path = write_tone(tmp_path / "long.wav", 2.5)
-    with pytest.raises(InputError, match="long.wav is 2.5 s long and the window 2 s"):
+    with pytest.raises(InputError, match="long.wav is 2.5 s long but the window only 2 s"):
         SpeechCollator(processor)([{"audio": path, "text": "a"}])
     with pytest.raises(InputError, match="nan.wav has samples that are NaN"):
         SpeechCollator(processor)([{"audio": write_nan(tmp_path / "nan.wav"), "text": "a"}])

@@ -144,7 +144,7 @@ def test_languages_and_timestamps_that_are_not_understood(processor, tmp_path, c
     kept = usable_rows(Dataset.from_list(rows), check)
     assert kept.dataset["language"][:] == ["en-US", "Mandarin Chinese", "deu"]
     assert kept.dropped == {"unknown language": 3, "without language": 1, "unknown timestamps": 1}
-    assert "row 1 dropped: Whisper knows no language 'klingon'" in messages(caplog)[0]
+    assert "row 1 dropped: Whisper has no language 'klingon'" in messages(caplog)[0]
     assert "row 6 dropped: the tokenizer has no language 'yue'" in messages(caplog)[2]
     assert "row 7 dropped: the tokenizer has no timestamp <|0.01|>" in messages(caplog)[3]
     # A language for all makes the rows' own of no account.

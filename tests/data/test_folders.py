@@ -7,8 +7,10 @@ import unicodedata
 
 import pytest
 
+from fastwhisper.data.filtering import usable_rows
 from fastwhisper.data.folders import list_audio
 from fastwhisper.data.loading import load_speech_dataset
+from fastwhisper.data.row_checks import RowCheck
 from fastwhisper.errors import InputError
 
 from ..sounds import write_speech_folder, write_tone
@@ -40,7 +42,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path, caplog):
     (tmp_path / "x.RAW").write_bytes(b"")
     assert names(tmp_path) == ["a.wav"]
     (message,) = warnings(caplog)
-    assert "13 passed over, since they cannot be read: 00.m4a, " in message and "09.m4a and 3 more" in message
+    assert "skipped 13 that cannot be read: 00.m4a, " in message and "09.m4a and 3 more" in message
 
 
 def test_a_broken_link_is_not_passed_over(tmp_path):
@@ -48,6 +50,16 @@ def test_a_broken_link_is_not_passed_over(tmp_path):
     os.symlink(tmp_path / "gone.wav", tmp_path / "b.wav")
     os.symlink(tmp_path, tmp_path / "loop")
     assert names(tmp_path) == ["a.wav", "b.wav"]
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    folder = tmp_path / "folder"
+    for place in (tmp_path / "elsewhere", folder / "b"):
+        place.mkdir(parents=True)
+        write_tone(place / "c.wav")
+    (folder / "a").symlink_to(tmp_path / "elsewhere")
+    (folder / "again").symlink_to(folder / "b")
+    assert names(folder) == ["a/c.wav", "b/c.wav"]
 
 
 def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, caplog, monkeypatch):
@@ -73,9 +85,7 @@ def test_names_of_any_bytes(tmp_path, caplog):
     os.rename(tmp_path / "b.wav", os.fsencode(tmp_path) + b"/caf\xe9.wav")
     assert len(list_audio(tmp_path)) == 2
     assert load_speech_dataset(tmp_path, require_text=False).num_rows == 1
-    assert (
-        "1 passed over, whose names are not UTF-8: " in warnings(caplog)[0] and "caf\ufffd.wav" in warnings(caplog)[0]
-    )
+    assert "skipped 1 whose names are not UTF-8: " in warnings(caplog)[0] and "caf\ufffd.wav" in warnings(caplog)[0]
 
 
 def test_a_folder_that_is_none():
@@ -90,8 +100,27 @@ def test_train_and_test_with_metadata_of_their_own(tmp_path):
         load_speech_dataset(tmp_path)
     assert load_speech_dataset(tmp_path, split="train").num_rows == 2
     assert load_speech_dataset(str(tmp_path), split="test", limit=1).num_rows == 1
-    with pytest.raises(InputError, match="no split 'dev'; there is test, train"):
+    with pytest.raises(InputError, match="no split 'dev'; it has test, train"):
         load_speech_dataset(tmp_path, split="dev")
+
+
+@pytest.mark.parametrize("splits", [["train", "test"], [""]])
+def test_tables_in_data(tmp_path, splits):
+    """As in repositories on the Hub."""
+    for name in splits:
+        write_speech_folder(tmp_path / "data" / name, [0.1])
+    if len(splits) > 1:
+        with pytest.raises(InputError, match="has the splits test, train: choose one"):
+            load_speech_dataset(tmp_path)
+    assert load_speech_dataset(tmp_path, split="train").num_rows == 1
+
+
+def test_a_table_in_data_over_train_and_test(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        write_tone(tmp_path / "data" / name / "a.wav")
+    (tmp_path / "data" / "metadata.csv").write_text("file_name,text\ntrain/a.wav,a\ntest/a.wav,b\n")
+    assert load_speech_dataset(tmp_path, split="test")["text"][:] == ["b"]
 
 
 def test_a_single_split_needs_no_name(tmp_path):
@@ -170,17 +199,25 @@ def test_encodings_and_delimiters(tmp_path, name, content):
         ),
         ("metadata.csv", "file_name,text\na.wav,ok\n".encode("utf-16-le"), "line 1 has a NUL character: save it as"),
         ("metadata.csv", b"file_name,text\na.wav,ok\na.wav,o\0k\n", "line 3 has a NUL character"),
-        ("metadata.csv", b'file_name,text\na.wav,"ok\na.wav,"fine"\n', "line 3 cannot be read: ',' expected"),
+        ("metadata.csv", b'file_name,text\na.wav,"ok\na.wav,"fine"\n', "line 2 cannot be read: ',' expected"),
         ("metadata.csv", b'file_name,text\na.wav,ok\na.wav,"open\n', "line 3 cannot be read: unexpected end of data"),
-        ("metadata.csv", b"file_name,text,text\na.wav,a,b\n", "has two columns 'text'"),
+        ("metadata.csv", b"file_name,text,text\na.wav,a,b\n", "has two columns named 'text'"),
         ("metadata.csv", b"", "has no rows"),
         (
             "metadata.jsonl",
             b'{"file": "a.wav"}\n{"file": "a.wav", "text": "\\ud83d"}\n',
             "line 2 has half a character",
         ),
-        ("metadata.jsonl", b'{"file": "a.wav", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "line 1 is not JSON"),
-        ("metadata.jsonl", b'{"file": "a.wav", "split": ["train"]}', r"'split' holds \['train'\], which is no name"),
+        (
+            "metadata.jsonl",
+            b'{"file": "a.wav", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            "line 1 is nested too deep",
+        ),
+        (
+            "metadata.jsonl",
+            b'{"file": "a.wav", "split": ["train"]}',
+            r"'split' holds \['train'\], which is not the name",
+        ),
     ],
 )
 def test_tables_that_cannot_be_read(tmp_path, name, content, message):
@@ -217,3 +254,82 @@ def test_accents_apart_and_together(tmp_path):
     name = unicodedata.normalize("NFC", "grüße.wav")
     (tmp_path / "metadata.csv").write_text(f"file_name,text\n{name},a\n", encoding="utf-8")
     assert load_speech_dataset(tmp_path).num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metadata.csv", 'file,text\na.wav,"hi\nb.wav,x\nc.wav,y\n', "line 2 cannot be read"),
+        ("metadata.csv", 'file,text\na.wav,"hi\nb.wav,x\nc.wav,"\n', "line 2 has a quotation mark .* before b.wav"),
+        ("metadata.csv", 'text,file\n"hi,a.wav\nx,b.wav\n",c.wav\n', "line 2 has a quotation mark .* before b.wav"),
+        ("metadata.csv", 'file,"text\na.wav,hi\n', "line 1 cannot be read"),
+        ("metadata.csv", "file,text,text\na.wav,hi,ho\n", "two columns named 'text'"),
+        ("metadata.jsonl", '{"file": "a.wav", "text": "x", "text": "y"}', "line 1 has 'text' twice"),
+        ("metadata.jsonl", '{"file": "a.wav", "text": "x", "n": ' + "[" * 3000 + "]" * 3000 + "}", "nested too deep"),
+        ("metadata.jsonl", '{"file": "a.wav", "text": "x", "n": ' + "1" * 5000 + "}", "line 1 is not JSON"),
+    ],
+)
+def test_nothing_is_swallowed_or_guessed(tmp_path, name, content, message):
+    for letter in "abc":
+        write_tone(tmp_path / f"{letter}.wav")
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_speech_dataset(tmp_path)
+
+
+def test_a_text_of_several_lines(tmp_path):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "metadata.csv").write_text('file,text\na.wav,"one,\ntwo.wav, three"\n')
+    assert load_speech_dataset(tmp_path)["text"][:] == ["one,\ntwo.wav, three"]
+
+
+@pytest.mark.parametrize("value", ["[" * 300 + "]" * 300, '{"a": ' * 100 + "1" + "}" * 100, "1" * 30])
+def test_columns_that_arrow_does_not_hold_are_kept_as_json(tmp_path, value):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "metadata.jsonl").write_text(f'{{"file": "a.wav", "text": "x", "other": {value}}}')
+    (row,) = load_speech_dataset(tmp_path)
+    assert row["other"] == value
+
+
+def test_a_name_that_is_too_long_for_a_file(tmp_path):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "metadata.csv").write_text(f"file,text\n{5000 * 'x'},one\na.wav,two\n")
+    assert usable_rows(load_speech_dataset(tmp_path), RowCheck()).dataset["text"][:] == ["two"]
+
+
+@pytest.mark.parametrize("name", ["state.json", "dataset_dict.json", "data.py", "a.parquet", "a.json", "a.zip"])
+def test_folders_that_datasets_cannot_read(tmp_path, name):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / name).write_bytes(b"import os\n{")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_speech_dataset(folder)
+
+
+def test_of_two_columns_that_may_name_the_files_the_first_one_does(tmp_path):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "metadata.csv").write_text("path,audio,text\na.wav,studio 1,hello\n")
+    (row,) = load_speech_dataset(tmp_path)
+    assert row["audio"]["path"] == str(tmp_path / "a.wav")
+
+
+def test_columns_without_a_name(tmp_path):
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "metadata.csv").write_text(",file_name,text,,\n0,a.wav,hello,,\n")
+    assert load_speech_dataset(tmp_path).column_names == ["audio", "text"]
+
+
+@pytest.mark.parametrize("name", ["train\\a.wav", "https://example.org/a.wav"])
+def test_slashes_of_windows_and_addresses(tmp_path, name):
+    (tmp_path / "train").mkdir()
+    write_tone(tmp_path / "train" / "a.wav")
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\n{name},hello\n")
+    (row,) = load_speech_dataset(tmp_path)
+    assert row["audio"]["path"] == (name if "://" in name else str(tmp_path / "train" / "a.wav"))
+
+
+@pytest.mark.parametrize(("name", "reason"), [("a.raw", ""), ("train.parquet", "[Pp]arquet")])
+def test_files_that_datasets_cannot_read(tmp_path, name, reason):
+    (tmp_path / name).write_bytes(b"nothing of the kind")
+    with pytest.raises(InputError, match=f"cannot be loaded: .*{reason}"):
+        load_speech_dataset(tmp_path, require_text=False)

@@ -136,7 +136,7 @@ def test_splits_of_a_folder(folder, tmp_path):
     [
         ({"text_column": "sentence"}, "no column 'sentence' for the text; its columns are audio, text, speaker"),
         ({"audio_column": "sound"}, "no column sound that names the audio files; its columns are file_name"),
-        ({"split": "test"}, "no split 'test'; there is train"),
+        ({"split": "test"}, "no split 'test'; it has train"),
         ({"limit": 0}, "limit must be 1 or more"),
     ],
 )

@@ -78,6 +78,9 @@ def test_the_report_is_complete(teacher, student, processor, dataset, tmp_path):
         assert model["real_time_factor"] * model["speed"] == pytest.approx(1)
         assert model["peak_memory_bytes"] >= 4 * model["parameters"]
     assert comparison_table(report).row_count == 12
+    for ratio, speed in ((1.25, "1.25x faster"), (0.8, "1.25x slower")):
+        caption = str(comparison_table({**report, "speed_ratio": ratio}).caption)
+        assert caption.startswith(f"{small['name']} is {speed} than {large['name']}\n")
 
 
 def test_a_student_with_all_layers_errs_as_its_teacher(teacher, processor, dataset):
@@ -175,7 +178,7 @@ def test_references_with_timestamps(teacher, processor, dataset, tmp_path):
 def test_no_rows_and_equal_names_are_refused(teacher, processor, dataset):
     with pytest.raises(InputError, match="no rows"):
         compare_models([("A", teacher, processor)], dataset.select([]), SETTINGS)
-    with pytest.raises(InputError, match="names that differ"):
+    with pytest.raises(InputError, match="different names"):
         compare_models([("A", teacher, processor)] * 2, dataset, SETTINGS)
 
 

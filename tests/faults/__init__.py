@@ -1,0 +1,1 @@
+"""What machines do to runs: kills, full disks, two runs at once."""

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from transformers import WhisperFeatureExtractor, WhisperProcessor
 
@@ -11,6 +12,7 @@ from fastwhisper.data.collator import SpeechCollator
 from fastwhisper.data.filtering import drop_unusable_rows
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.errors import InputError
+from fastwhisper.files import held_folder
 from fastwhisper.labelling import pseudo_labels
 from fastwhisper.labelling.pseudo_labels import LabelSettings, label_dataset, timestamped
 from fastwhisper.transcription.decoding import GenerationOptions, generate_transcripts
@@ -104,6 +106,23 @@ def test_killed_and_resumed_equals_one_run(model, processor, dataset, tmp_path, 
     assert label_dataset(model, processor, dataset, output, PLAIN).metadata.read_bytes() == whole
 
 
+def test_batches_of_two_runs_count_once(model, processor, dataset, tmp_path):
+    """Where a file system knows no locks."""
+    once = label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN).metadata.read_bytes()
+    parts = tmp_path / "labels" / "parts"
+    (parts / "process-00001.jsonl").write_bytes((parts / "process-00000.jsonl").read_bytes())
+    report = label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN)
+    assert report.metadata.read_bytes() == once and (report.labelled, report.kept) == (7, 7)
+
+
+def test_a_folder_that_another_run_labels_into_is_refused(model, processor, dataset, tmp_path):
+    with held_folder(tmp_path / "labels", PartialState()):
+        with pytest.raises(InputError, match="another run writes into .*labels"):
+            label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN)
+        assert not (tmp_path / "labels" / "parts").exists()
+    assert label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN).kept == 7
+
+
 def test_other_settings_are_refused(model, processor, dataset, tmp_path):
     label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN)
     others = LabelSettings(GenerationOptions(language="en", batch_size=3))
@@ -115,7 +134,7 @@ def test_other_settings_are_refused(model, processor, dataset, tmp_path):
 
 def test_nobodys_files_are_written_over(model, processor, dataset, tmp_path):
     before = (tmp_path / "speech" / "metadata.csv").read_bytes()
-    with pytest.raises(InputError, match="not empty, and not begun by fastwhisper label"):
+    with pytest.raises(InputError, match="not empty and was not started by fastwhisper label"):
         label_dataset(model, processor, dataset, tmp_path / "speech", PLAIN)
     assert (tmp_path / "speech" / "metadata.csv").read_bytes() == before
     with pytest.raises(InputError, match="is a file"):
@@ -210,7 +229,7 @@ def test_wer_filter(model, processor, tmp_path, heard):
 def test_wer_filter_that_leaves_nothing(model, processor, tmp_path, heard):
     heard(["something else"] * 2)
     dataset = load_speech_dataset(write_speech_folder(tmp_path / "speech", [0.1] * 2))
-    with pytest.raises(InputError, match="no rows left: all 2 labels disagree with their reference by over 10%"):
+    with pytest.raises(InputError, match="no rows left: all 2 labels differ from their reference by more than 10%"):
         label_dataset(model, processor, dataset, tmp_path / "labels", PLAIN, wer_filter=0.1)
     assert not (tmp_path / "labels" / "metadata.jsonl").exists()
 

@@ -141,7 +141,7 @@ def test_the_same_sound_in_another_form(processor, audio):
         (np.array([0.0, np.inf], np.float32), "NaN or infinite"),
         (np.zeros(100, bool), "floats or integers"),
         (np.zeros(100, np.complex64), "floats or integers"),
-        (32768 * tone(0.5), "floats are audio between -1 and 1"),
+        (32768 * tone(0.5), "float audio is between -1 and 1"),
         (np.zeros((2, 2, 50), np.float32), "3 axes"),
     ],
 )
@@ -161,9 +161,9 @@ def test_another_sampling_rate_is_refused_and_files_are_resampled(processor, tmp
 
 @pytest.mark.parametrize(("text", "count"), [("<|AUDIO|> and <|AUDIO|>", 1), ("nothing", 1), ("<|AUDIO|>", 2)])
 def test_audios_and_placeholders_of_different_number(processor, text, count):
-    with pytest.raises(ValueError, match=rf"have {text.count('<|AUDIO|>')} .* {count} audios"):
+    with pytest.raises(ValueError, match=rf"has {text.count('<|AUDIO|>')} .* {count} audio inputs"):
         processor(text=text, audio=[tone(0.1)] * count)
-    with pytest.raises(ValueError, match="have 1 .* 0 audios"):
+    with pytest.raises(ValueError, match="has 1 .* 0 audio inputs"):
         processor(text="<|AUDIO|>")
 
 
@@ -192,7 +192,7 @@ def test_transcription_requests_with_languages_and_prompts(processor):
     )
     assert torch.equal(inputs["input_ids"], again["input_ids"])
     for wrong in ({"language": ["en"]}, {"prompt": ["a", "b"]}):
-        with pytest.raises(ValueError, match="3 audios"):
+        with pytest.raises(ValueError, match="3 audio inputs"):
             processor.apply_transcription_request(clips, **wrong)
     with pytest.raises(ValueError, match="at least one"):
         processor.apply_transcription_request([])
@@ -228,7 +228,7 @@ def test_a_tokenizers_own_chat_template_is_kept():
     learned = inputs["labels"][0]
     assert tokenizer.decode(learned[learned != -100]).strip() == "lamp"
     processor.chat_template = processor.chat_template.replace("]\n", "] ")
-    with pytest.raises(ValueError, match="does not begin at a token of its own"):
+    with pytest.raises(ValueError, match="does not begin with a token of its own"):
         processor.apply_chat_template(chat(audio_part(tone(0.1)), answer="lamp"), output_labels=True)
 
 
@@ -292,3 +292,46 @@ def test_tokens_of_speech_are_added_once(template):
     assert len(tokenizer) == size
     with pytest.raises(ValueError, match="add_speech_tokens"):
         FastSLMProcessor(WhisperFeatureExtractor(feature_size=80), fresh_tokenizer())
+
+
+@pytest.mark.parametrize("form", [torch.Tensor.bfloat16, torch.Tensor.half, torch.Tensor.tolist])
+def test_samples_of_any_kind_in_a_chat(processor, form):
+    samples = torch.from_numpy(tone(0.5))
+    inputs = processor.apply_chat_template([*chat(audio_part(form(samples)))], tokenize=True, return_dict=True)
+    rounded = samples if form is torch.Tensor.tolist else form(samples).float()
+    expected = processor(text="<|AUDIO|>", audio=rounded.numpy())
+    assert torch.equal(inputs["input_features"], expected["input_features"])
+    asked = processor.apply_transcription_request(form(samples))
+    assert torch.equal(asked["input_features"], expected["input_features"])
+
+
+@pytest.mark.parametrize(
+    ("conversation", "message"),
+    [
+        ([], "the chat is empty"),
+        ([[]], "the chat is empty"),
+        (None, "the chat is empty"),
+        ("hello", "the chat is empty"),
+        ([{"content": "hello"}], "needs a role"),
+        ([3], "needs a role"),
+        (chat({"type": "video"}), "a part of a turn is"),
+        (chat({}), "a part of a turn is"),
+        (chat(audio_part("gone.wav")), "there is no audio file 'gone.wav'"),
+        (chat({"type": "audio", "path": "here/gone"}), "there is no audio file 'here/gone'"),
+        (chat(audio_part({"array": [0.0]})), "path of a file or samples"),
+        ([{"role": "user", "content": 5}], "a text or a list of parts"),
+    ],
+)
+@pytest.mark.parametrize("settings", [{"tokenize": True, "return_dict": True}, {}, {"output_labels": True}])
+def test_chats_that_are_none(processor, conversation, message, settings):
+    with pytest.raises(ValueError, match=message):
+        processor.apply_chat_template(conversation, **settings)
+
+
+def test_files_and_texts_that_are_none(processor):
+    with pytest.raises(ValueError, match="there is no audio file 'gone.wav'"):
+        processor.apply_transcription_request("gone.wav")
+    with pytest.raises(ValueError, match="not the file 'a.wav': apply_chat_template"):
+        processor(text="<|AUDIO|>", audio=["a.wav"])
+    with pytest.raises(ValueError, match="there is no text"):
+        processor(text=[])

@@ -101,8 +101,11 @@ class PublishedReference:
 def random_published(config, seed=1):
     """A published checkpoint with no weight at a trivial value."""
     generator = torch.Generator().manual_seed(seed)
-    published = publish_hfq_state_dict(HFQFormer(config).state_dict())
-    return {name: 0.3 * torch.randn(w.shape, generator=generator) for name, w in published.items()}
+    published = publish_hfq_state_dict(HFQFormer(config).state_dict(), config.max_source_positions)
+    return {
+        name: w if name.endswith("pos_embeds") else 0.3 * torch.randn(w.shape, generator=generator)
+        for name, w in published.items()
+    }
 
 
 @pytest.mark.parametrize("frame_count", [FRAMES, 45])
@@ -120,7 +123,8 @@ def test_published_computation(frame_count):
 def test_published_computation_with_published_queries():
     config = HFQFormerConfig(hidden_size=320, max_source_positions=300)
     published = random_published(config)
-    published = {name: w / 4 if w.ndim > 1 and "query" not in name else w for name, w in published.items()}
+    matrices = [name for name, w in published.items() if w.ndim > 1 and not name.endswith(("query", "pos_embeds"))]
+    published.update({name: published[name] / 4 for name in matrices})
     ours = HFQFormer(config).eval()
     ours.load_state_dict(convert_hfq_state_dict(published), strict=True)
     x = torch.randn(1, 300, 320, generator=torch.Generator().manual_seed(2))
@@ -145,7 +149,7 @@ def test_parameter_counts_are_the_published_ones():
 
 def test_conversion_there_and_back():
     published = random_published(HFQFormerConfig(**SMALL))
-    back = publish_hfq_state_dict(convert_hfq_state_dict(published))
+    back = publish_hfq_state_dict(convert_hfq_state_dict(published), FRAMES)
     assert back.keys() == published.keys()
     assert all(torch.equal(back[name], published[name]) for name in back)
     bare = {name.removeprefix("encoder."): w for name, w in published.items()}
@@ -252,7 +256,7 @@ def test_feed_forward():
     plain.load_state_dict({n: w for n, w in adapter.state_dict().items() if "feed_forward" not in n})
     assert torch.equal(adapter(x), plain(x))
     with pytest.raises(ValueError, match="feed_forward"):
-        publish_hfq_state_dict(adapter.state_dict())
+        publish_hfq_state_dict(adapter.state_dict(), FRAMES)
 
 
 def test_dropout_only_in_training():

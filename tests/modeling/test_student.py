@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -11,6 +12,7 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
     WhisperConfig,
+    WhisperForCausalLM,
     WhisperForConditionalGeneration,
     WhisperModel,
 )
@@ -222,8 +224,17 @@ def test_another_kind_of_teacher_is_refused(tmp_path, build, kind):
 
 
 def test_a_whisper_without_an_output_layer_is_refused(teacher):
-    with pytest.raises(ValueError, match="language modelling head; WhisperModel"):
-        FastWhisperForConditionalGeneration.from_teacher(WhisperModel(teacher.config))
+    for kind in (WhisperModel, WhisperForCausalLM):
+        with pytest.raises(ValueError, match=f"language modelling head; {kind.__name__}"):
+            FastWhisperForConditionalGeneration.from_teacher(kind(teacher.config))
+
+
+def test_a_teacher_with_adapters_is_refused_until_they_are_merged(teacher):
+    adapted = get_peft_model(teacher, LoraConfig(r=2, target_modules=["q_proj"]))
+    for model in (adapted, teacher):
+        with pytest.raises(ValueError, match=f"{type(model).__name__} has adapters.*merge them into it first"):
+            FastWhisperForConditionalGeneration.from_teacher(model)
+    FastWhisperForConditionalGeneration.from_teacher(adapted.merge_and_unload())
 
 
 def test_a_quantised_teacher_is_refused(teacher, tmp_path):
@@ -231,8 +242,18 @@ def test_a_quantised_teacher_is_refused(teacher, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="is quantised, and a student starts from whole weights"):
+    with pytest.raises(ValueError, match="is quantised, but a student needs the weights from before"):
         FastWhisperForConditionalGeneration.from_teacher(tmp_path)
+
+
+@torch.no_grad()
+def test_an_output_layer_of_its_own_stays_one(tmp_path):
+    teacher = deep_whisper(2, tie_word_embeddings=False)
+    teacher.proj_out.weight.normal_()
+    FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers=2).save_pretrained(tmp_path)
+    student = FastWhisperForConditionalGeneration.from_pretrained(tmp_path).eval()
+    batch = {"input_features": torch.ones(1, 80, 16), "decoder_input_ids": torch.tensor([[1, 2]])}
+    assert torch.equal(student(**batch).logits, teacher(**batch).logits)
 
 
 # ---- folders ----

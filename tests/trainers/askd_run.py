@@ -1,6 +1,7 @@
 """A small ASKD training as a program, for the tests that need processes: `python -m tests.trainers.askd_run JSON`.
 
-Writes the log lines and the weights into `folder`; with `die_at` it is killed after that step, as by a lost machine.
+Writes the log lines and the weights into `folder`; with `die_at` it is killed after that step, as by a lost machine;
+the row `spoiled_row` has a NaN.
 """
 
 import json
@@ -29,7 +30,7 @@ class Death(TrainerCallback):
             os._exit(17)
 
 
-def main(folder, rows=8, die_at=None, resume=False, dropout=0.0, **settings):
+def main(folder, rows=8, die_at=None, resume=False, dropout=0.0, spoiled_row=None, **settings):
     torch.set_num_threads(1)
     folder = Path(folder)
     tokenizer = build_demo_tokenizer()
@@ -38,11 +39,15 @@ def main(folder, rows=8, die_at=None, resume=False, dropout=0.0, **settings):
         output_dir=str(folder / "run"), logging_steps=1, report_to="none", use_cpu=True, disable_tqdm=True,
         learning_rate=1e-3, seed=0, **settings,
     )  # fmt: skip
+    dataset = make_rows(rows, len(tokenizer))
+    if spoiled_row is not None:
+        dataset = [{**row, "audio": {"path": f"row-{index}.wav"}} for index, row in enumerate(dataset)]
+        dataset[spoiled_row]["input_features"][3, 50] = torch.nan
     trainer = ASKDTrainer(
         model=FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers=2),
         teacher_model=teacher,
         args=args,
-        train_dataset=make_rows(rows, len(tokenizer)),
+        train_dataset=dataset,
         data_collator=collate,
         callbacks=[Death(die_at)] if die_at else None,
     )

@@ -75,5 +75,5 @@ def test_checkpoint_of_another_trainer_is_refused(tmp_path):
     run(tmp_path / "run", **settings)
     checkpoint = tmp_path / "run/run/checkpoint-2"
     (checkpoint / "askd_state.json").unlink()
-    with pytest.raises(AssertionError, match="no checkpoint of an ASKDTrainer"):
+    with pytest.raises(AssertionError, match="it has no askd_state.json"):
         run(tmp_path / "run", resume=True, **{**settings, "max_steps": 3})
