@@ -30,7 +30,7 @@ from ..modeling.processing_fastslm import FastSLMProcessor
 from ..modeling.prompt_audio import PromptAudio
 from ..modeling.waveforms import SAMPLING_RATE
 from .checkpoints import DTYPES, check_device
-from .whisper_checks import check_extractor
+from .whisper_checks import check_extractor, check_switches
 
 FastSLM: TypeAlias = tuple[FastSLMForCausalLM, FastSLMProcessor]
 LONG_FORMS = ("stitch",)
@@ -186,6 +186,7 @@ def _check_fit(model: FastSLMForCausalLM, processor: FastSLMProcessor, name: str
     """
     config, adapter = model.config, model.config.qformer_config
     check_extractor(processor.feature_extractor, config.audio_config, str(name))
+    check_switches(model.generation_config, str(name))
     own = {
         "max_source_positions": (processor.max_source_positions, adapter.max_source_positions),
         "num_queries": (processor.num_queries, adapter.num_queries),

@@ -39,6 +39,10 @@ _WORDS = {
     "no_timestamps_token_id": "<|notimestamps|>",
     "prev_sot_token_id": "<|startofprev|>",
 }
+_SWITCHES = (
+    *("use_cache", "do_sample", "return_dict_in_generate", "output_attentions", "output_hidden_states"),
+    *("output_scores", "output_logits", "renormalize_logits", "remove_invalid_values"),
+)
 _SINGLE_IDS = ("bos_token_id", "pad_token_id", *_WORDS)
 _ID_LISTS = ("suppress_tokens", "begin_suppress_tokens")
 _ID_MAPPINGS = {"lang_to_id": "{}", "task_to_id": "<|{}|>"}
@@ -75,7 +79,7 @@ _GENERATION_SETTINGS: dict[str, tuple[str, Callable[[Any, WhisperConfig], bool]]
     },
     **{
         field: ("true or false", lambda value, _: isinstance(value, bool))
-        for field in ("is_multilingual", "return_timestamps", "use_cache", "do_sample")
+        for field in ("is_multilingual", "return_timestamps")
     },
     **{field: ("a word", lambda value, _: isinstance(value, str)) for field in ("language", "task")},
     **{
@@ -151,6 +155,8 @@ def check_extractor(extractor: Any, config: WhisperConfig, name: str) -> None:
     for field in ("padding_value", "dither"):
         if not isinstance(getattr(extractor, field), int | float):
             raise InputError(f"{place} has {field} {getattr(extractor, field)!r:.40}: it must be a number")
+    if not 0 <= extractor.dither <= 1:
+        raise InputError(f"{place} has dither {extractor.dither}: it must be from 0 to 1, a full scale of noise")
     if extractor.padding_side != "right":
         raise InputError(
             f"{place} has padding_side {extractor.padding_side!r:.40}: a Whisper's audio ends with padding"
@@ -202,6 +208,19 @@ def check_generation_config(
     _check_words(settings, tokenizer.get_vocab(), place, _place(name, "the tokenizer"))
 
 
+def check_switches(generation_config: GenerationConfig, name: str) -> None:
+    """Check that what is on or off in any model's generation config is true or false.
+
+    Raises:
+        InputError: names the setting and its value.
+    """
+    for field in _SWITCHES:
+        value = getattr(generation_config, field, None)
+        if not isinstance(value, bool | None):
+            place = _place(name, "generation_config.json")
+            raise InputError(f"{place} has {field} {value!r:.60}: it must be true or false")
+
+
 def check_fit(model: WhisperForConditionalGeneration, processor: Any, name: str) -> None:
     """Check that a processor and a completed generation config belong to a model.
 
@@ -210,6 +229,7 @@ def check_fit(model: WhisperForConditionalGeneration, processor: Any, name: str)
     """
     check_extractor(processor.feature_extractor, model.config, name)
     check_tokenizer(processor.tokenizer, model.config, name)
+    check_switches(model.generation_config, name)  # type: ignore[arg-type]
     check_generation_config(model.generation_config, model.config, processor.tokenizer, name)  # type: ignore[arg-type]
 
 

@@ -97,6 +97,8 @@ def test_an_embedding_may_be_padded_and_not_too_small(folder, demo_tokenizer, ro
         ("processor_config.json", {"feature_extractor": {"hop_length": -1}}, "processor_config.json has hop_length"),
         ("processor_config.json", {"feature_extractor": {"sampling_rate": 8000}}, "sampling_rate 8000"),
         ("processor_config.json", {"feature_extractor": {"chunk_length": 30}}, "nb_max_frames 3000"),
+        ("generation_config.json", {"output_hidden_states": "5"}, "has output_hidden_states '5'"),
+        ("processor_config.json", {"feature_extractor": {"dither": 1.5}}, "dither 1.5"),
         ("processor_config.json", {"feature_extractor": []}, "feature_extractor must be a JSON object"),
         ("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"}, "must name WhisperTokenizer"),
         ("tokenizer_config.json", {"model_max_length": []}, "the tokenizer"),
