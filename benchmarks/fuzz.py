@@ -9,6 +9,7 @@ of other types (tracebacks), files that are left half written, and results that 
 import argparse
 import contextlib
 import csv
+import importlib.util
 import io
 import json
 import math
@@ -358,7 +359,7 @@ def fuzz(subject: str, count: int, start: int | None = None) -> Findings:
 
 
 def run_fuzz(count: int, seed: int = 0) -> dict[str, Any]:
-    """Try `count` inputs in all, the same for the same seed.
+    """Try `count` inputs in all, and a tenth as many broken model folders; the same for the same seed.
 
     Returns:
         `dict`: `inputs`, `tracebacks`, `half_files` and `wrong_in_silence` as counts, and what they were in `details`.
@@ -369,6 +370,13 @@ def run_fuzz(count: int, seed: int = 0) -> dict[str, Any]:
         total.inputs += found.inputs
         for name in ("tracebacks", "half_files", "wrong"):
             getattr(total, name).extend(f"{subject}: {what}" for what in getattr(found, name))
+    if importlib.util.find_spec("benchmarks.fuzz_folders"):
+        from benchmarks.fuzz_folders import fuzz_model_folders
+
+        folders = fuzz_model_folders(max(1, count // 10), seed)
+        total.inputs += folders["inputs"]
+        total.tracebacks += folders["tracebacks"]
+        total.wrong += folders["wrong in silence"]
     result: dict[str, Any] = {
         "inputs": total.inputs,
         "tracebacks": len(total.tracebacks),

@@ -114,8 +114,9 @@ def _one_line(error: Exception, verb: str) -> str | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         place = f" for {error.filename}" if error.filename else ""
         return f"no space left on the disk{place}: free some and run the command again"
-    # By name, so that torch need not be imported here.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    # By name, and by the word of torch's CPU allocator, so that torch need not be imported here.
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    if isinstance(error, MemoryError) or of_torch:
         way_out = f": lower {BATCH_FLAGS[verb]}" if verb in BATCH_FLAGS else ""
         return f"out of memory{way_out}"
     return None

@@ -182,6 +182,7 @@ def _table_rows(text: str, table: Path, path_columns: Sequence[str]) -> Iterator
     # In tab-separated text a quotation mark is just text, as in Common Voice.
     quoting: Any = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    end = 0
     try:
         header = [name.strip() for name in next(reader, [])]
         twice = next((name for name in header if name and header.count(name) > 1), None)

@@ -143,8 +143,11 @@ def test_lora_is_merged_into_a_plain_whisper(words, whisper_folder, tmp_path):
 def test_a_checkpoint_of_lora_names_no_place_of_this_machine(words, whisper_folder, tmp_path):
     start = tmp_path / "start"
     assert main(["init", "--teacher", str(whisper_folder), "--output", str(start), "--decoder_layers", "2"]) == 0
-    assert main(["distill", *words, "--student", str(start), "--lora_rank", "2", "--save_steps", "1"]) == 0
-    for checkpoint in (tmp_path / "out").glob("checkpoint-*"):
+    saved = ["--save_strategy", "steps", "--save_steps", "1"]
+    assert main(["distill", *words, "--student", str(start), "--lora_rank", "2", *saved]) == 0
+    checkpoints = list((tmp_path / "out").glob("checkpoint-*"))
+    assert len(checkpoints) == 2
+    for checkpoint in checkpoints:
         config = json.loads((checkpoint / "adapter_config.json").read_text())
         assert config["base_model_name_or_path"] == "../start"
         for text in (path.read_text() for path in checkpoint.iterdir() if path.suffix in (".json", ".md")):

@@ -45,8 +45,12 @@ def test_a_full_disk_is_one_line(ends):
 @pytest.mark.parametrize(
     ("verb", "flag"), [("distill", "--per_device_train_batch_size"), ("label", "--batch_size"), ("init", None)]
 )
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), None])
 def test_a_lack_of_memory_names_the_flag_to_lower(ends, verb, flag, error):
+    if error is None:
+        with pytest.raises(RuntimeError) as of_the_cpu:
+            torch.empty(2**60, dtype=torch.uint8)
+        error = of_the_cpu.value
     code, said = ends(verb, error)
     assert code == 2 and "out of memory" in said and said.count("\n") == 1
     assert flag is None or f"lower {flag}" in said

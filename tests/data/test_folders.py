@@ -262,6 +262,7 @@ def test_accents_apart_and_together(tmp_path):
         ("metadata.csv", 'file,text\na.wav,"hi\nb.wav,x\nc.wav,y\n', "line 2 cannot be read"),
         ("metadata.csv", 'file,text\na.wav,"hi\nb.wav,x\nc.wav,"\n', "line 2 has a quotation mark .* before b.wav"),
         ("metadata.csv", 'text,file\n"hi,a.wav\nx,b.wav\n",c.wav\n', "line 2 has a quotation mark .* before b.wav"),
+        ("metadata.csv", 'file,"text\na.wav,hi\n', "line 1 cannot be read"),
         ("metadata.csv", "file,text,text\na.wav,hi,ho\n", "two columns named 'text'"),
         ("metadata.jsonl", '{"file": "a.wav", "text": "x", "text": "y"}', "line 1 has 'text' twice"),
         ("metadata.jsonl", '{"file": "a.wav", "text": "x", "n": ' + "[" * 3000 + "]" * 3000 + "}", "nested too deep"),
