@@ -1,6 +1,7 @@
 """fastwhisper: smaller Whisper students by adaptive self-knowledge distillation, and speech for causal LLMs."""
 
 import importlib
+import os
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -72,14 +73,19 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+def _write_code(folder: str | os.PathLike) -> None:
+    from .hub_cards.remote_code import write_remote_code
+
+    write_remote_code(folder)
+
+
 def _prepare(transformers: ModuleType) -> None:
     from .configuration.saved_folder import set_code_writer
-    from .hub_cards.remote_code import write_remote_code
     from .registration import register_auto_classes
 
     register_auto_classes()
     # Handed in from here: only this file may import from every room.
-    set_code_writer(write_remote_code)
+    set_code_writer(_write_code)
 
 
 # Called when transformers is imported, or now if it already is: see registration.py.

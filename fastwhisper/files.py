@@ -115,7 +115,7 @@ def held_folder(folder: Path, state: "PartialState") -> Iterator[None]:
     A process that dies lets go of it. A folder that was made for it and is empty in the end is gone.
 
     Raises:
-        InputError: on every process, where another run holds it or it cannot be written in.
+        InputError: on every process, if another run holds it or it cannot be written in.
     """
     from accelerate.utils import broadcast_object_list
 

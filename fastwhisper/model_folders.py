@@ -1,4 +1,4 @@
-"""Parts of a saved model: loaded without running its code, and what is wrong with a folder said in one line."""
+"""Loads parts of a saved model without running its code, and reports what is wrong with a folder in one line."""
 
 import errno
 import json
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MODEL_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 _OWN_CODE = re.compile(r"(configuration|modeling|processing)_(fastwhisper|fastslm)\.\w+")
 # What transformers reads. A vocabulary of many megabytes is read a second time only where it could not be loaded.
 _SMALL_FILES = (
@@ -28,11 +29,10 @@ _SMALL_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "normalizer.json",
     "model.safetensors.index.json",
     "adapter_config.json",
 )
-_LARGE_FILES = ("tokenizer.json", "vocab.json")
+_LARGE_FILES = ("tokenizer.json", "vocab.json", "normalizer.json")
 _LAYER_COUNTS = ("encoder_layers", "decoder_layers", "num_hidden_layers", "num_blocks")
 # Far beyond every Whisper, and small enough to be built.
 _EXTRACTOR_LIMITS = {"feature_size": 1024, "n_fft": 2**14, "hop_length": 2**14, "chunk_length": 3600}
@@ -45,12 +45,18 @@ def check_model_folder(name: str | os.PathLike) -> None:
     A name on the Hub is not looked at, and neither are files that no model is loaded from.
 
     Raises:
-        InputError: for a file that is cut, damaged or no JSON object, weights that are not there, and numbers that no
-            model can be built with; names the file.
+        InputError: for a folder that is not there or holds no model, a file that is cut, damaged or no JSON object,
+            weights that are not there, and numbers that no model can be built with; names the file.
     """
     folder = Path(name)
     if not folder.is_dir():
+        if not _HUB_NAME.fullmatch(os.fspath(name)):
+            raise InputError(
+                f"{name} is not a checkpoint: there is no such folder, and it cannot be a name on the Hub"
+            )
         return
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder} is not a checkpoint: it has no config.json")
     contents = {file: read_json(folder / file) for file in _SMALL_FILES if (folder / file).is_file()}
     shapes = weight_shapes(folder)
     for file in sorted(set(_mapping(contents, "model.safetensors.index.json", "weight_map").values())):
@@ -69,7 +75,7 @@ def check_model_folder(name: str | os.PathLike) -> None:
         if isinstance(code, str) and not _OWN_CODE.fullmatch(code)
     )
     if foreign:
-        logger.warning("%s names code of its own (%s), which is not run", folder, ", ".join(dict.fromkeys(foreign)))
+        logger.warning("%s names its own code (%s), which is not run", folder, ", ".join(dict.fromkeys(foreign)))
 
 
 @contextmanager
@@ -84,7 +90,7 @@ def loading(name: str | os.PathLike, what: str) -> Iterator[None]:
         what (`str`): The part, such as `the tokenizer`.
 
     Raises:
-        InputError: where the part cannot be loaded.
+        InputError: if the part cannot be loaded.
     """
     try:
         yield
@@ -99,10 +105,10 @@ def loading(name: str | os.PathLike, what: str) -> Iterator[None]:
                 read_json(Path(name, file))
         said = " ".join(str(error).split()) or type(error).__name__
         if "trust_remote_code" in said:
-            said = "it is written in code of its own, which is not run"
+            said = "it needs its own code, which is not run"
         elif isinstance(error, KeyError | TypeError | AttributeError | IndexError):
             said = f"{type(error).__name__}: {said}"
-        raise InputError(f"{name} is no checkpoint that can be used: {what}: {said[:_NAMED_ERRORS]}") from error
+        raise InputError(f"{name} cannot be loaded: {what}: {said[:_NAMED_ERRORS]}") from error
 
 
 def load_weights(load: Callable[..., Any], name: str | os.PathLike, **options: Any) -> Any:
@@ -114,7 +120,7 @@ def load_weights(load: Callable[..., Any], name: str | os.PathLike, **options: A
         options: Of `from_pretrained`.
 
     Raises:
-        InputError: where they cannot be loaded, for missing weights, weights of another size, and weights of layers
+        InputError: if they cannot be loaded, for missing weights, weights of another size, and weights of layers
             that the config does not have.
     """
     with loading(name, "the weights"):
@@ -143,7 +149,7 @@ def load_language_model(
     """Load a causal language model and its tokenizer.
 
     Raises:
-        InputError: where there are no such two, or they do not belong together.
+        InputError: if there are no such two, or they do not belong together.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -151,8 +157,10 @@ def load_language_model(
     with loading(name, "the tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     model = load_weights(AutoModelForCausalLM.from_pretrained, name, dtype=dtype)
-    if not tokenizer.get_vocab() or not tokenizer("speech", add_special_tokens=False).input_ids:
-        raise InputError(f"the tokenizer of {name} makes nothing of a word: is tokenizer.json gone?")
+    with loading(name, "the tokenizer"):
+        ids = tokenizer("speech", add_special_tokens=False).input_ids
+    if not ids:
+        raise InputError(f"the tokenizer of {name} gives no tokens for a word: is tokenizer.json missing?")
     return model, tokenizer
 
 
@@ -193,7 +201,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} must hold a JSON object")
+        raise InputError(f"{path} must contain a JSON object")
     return content
 
 
@@ -208,7 +216,7 @@ def _check_layer_counts(config: dict[str, Any], weights: int, path: Path) -> Non
         if isinstance(value, dict):
             _check_layer_counts(value, weights, path)
         elif key in _LAYER_COUNTS and isinstance(value, int) and not 0 < value <= weights:
-            raise InputError(f"{path} has {key} {value}, and there are {weights} weights beside it")
+            raise InputError(f"{path} has {key} {value}, but there are only {weights} weights")
 
 
 def _check_extractor(settings: Any, path: Path) -> None:

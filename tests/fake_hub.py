@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +14,14 @@ from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_" + "aB3" * 12
 # Begins a script that makes the Hub fail: `fail("/commit/", 1, 500)`, or without a status by a broken connection.
+# Nobody waits between the tries that huggingface_hub makes.
 FAIL = """
-import json, os, urllib.request
+import json, os, time, urllib.request
 
-def fail(route, times, status=None):
-    body = json.dumps({"route": route, "times": times, "status": status}).encode()
+time.sleep = lambda seconds: None
+
+def fail(route, times, status=None, **how):
+    body = json.dumps({"route": route, "times": times, "status": status, **how}).encode()
     urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/fail", body).close()
 """
 # Of a student whose training was recorded, in every repository.
@@ -45,11 +49,21 @@ STUDENT_FILES = {
 
 @dataclass
 class Failure:
-    """How the next requests go wrong whose path contains `route`: with a status, or by a broken connection."""
+    """How the next requests go wrong whose method and path contain `route`: with a status, or by a broken connection.
+
+    Args:
+        route (`str`): part of method and path, such as `PUT /lfs/`.
+        times (`int`): requests that go wrong.
+        status (`int`, *optional*): the answer; without it the connection breaks.
+        read (`int`, *optional*): bytes of the body that are read before it breaks; all of them by default.
+        served (`bool`, *optional*, defaults to `False`): the request is served, and only its answer is lost.
+    """
 
     route: str
     times: int
     status: int | None = None
+    read: int | None = None
+    served: bool = False
 
 
 @dataclass
@@ -117,6 +131,7 @@ def running_hub() -> Iterator[FakeHub]:
 
 class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
+    _answers = True
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *arguments) -> None:
@@ -129,7 +144,19 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve(b"")
 
     def do_POST(self) -> None:
-        self._serve(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        length = int(self.headers.get("Content-Length", 0))
+        failure = self.hub.failure
+        if (
+            failure
+            and failure.times
+            and failure.read is not None
+            and failure.route in f"{self.command} {unquote(self.path)}"
+        ):
+            self.hub.requests.append(f"{self.command} {unquote(urlsplit(self.path).path)} (cut)")
+            failure.times -= 1
+            self.rfile.read(min(failure.read, length))
+            return self._break()
+        self._serve(self.rfile.read(length))
 
     def do_PUT(self) -> None:
         self.do_POST()
@@ -141,12 +168,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.failure = Failure(**json.loads(body))
             return self._json({})
         failure = self.hub.failure
-        if failure and failure.times and failure.route in path:
+        if failure and failure.times and failure.route in f"{self.command} {path}":
             failure.times -= 1
-            if failure.status is None:
-                self.close_connection = True
-                return self.connection.close()
-            return self._json({"error": "as told"}, failure.status)
+            if failure.served:
+                self._answers = False
+            elif failure.status is None:
+                return self._break()
+            else:
+                return self._json({"error": "as told"}, failure.status)
         parts = path.strip("/").split("/")
         if path == "/api/repos/create":
             return self._create(json.loads(body))
@@ -162,6 +191,10 @@ class _Handler(BaseHTTPRequestHandler):
         if len(parts) > 4 and parts[2] == "resolve":
             return self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
         return self._json({"error": "no such route"}, 404)
+
+    def _break(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def _create(self, wanted: dict) -> None:
         repo = f"{wanted.get('organization') or 'tester'}/{wanted['name']}"
@@ -255,6 +288,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(json.dumps(value).encode(), status, {"Content-Type": "application/json", **(headers or {})})
 
     def _send(self, content: bytes, status: int, headers: dict[str, str]) -> None:
+        if not self._answers:
+            return self._break()
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)

@@ -116,6 +116,22 @@ def test_adapters_load_through_the_auto_class(tmp_path, demo_tokenizer):
     assert any("lora_" in name for name, _ in loaded.named_parameters())
 
 
+@pytest.mark.parametrize("kind", ["added", "loaded"])
+def test_later_adapters_record_whisper_too(tmp_path, demo_tokenizer, kind):
+    """Of those peft tells the model itself nothing."""
+    folder, settings = save_student(tmp_path / "student", demo_tokenizer), LoraConfig(r=2, target_modules=["q_proj"])
+    adapted = get_peft_model(FastWhisperForConditionalGeneration.from_pretrained(folder), settings)
+    adapted.save_pretrained(tmp_path / "first")
+    if kind == "added":
+        adapted.add_adapter("second", LoraConfig(r=2, target_modules=["v_proj"]))
+    else:
+        adapted.load_adapter(tmp_path / "first", "second")
+    adapted.save_pretrained(tmp_path / "both")
+    for place in ("first", "both", "both/second"):
+        loaded = AutoPeftModel.from_pretrained(tmp_path / place)
+        assert type(loaded.get_base_model()) is WhisperForConditionalGeneration
+
+
 # Trains nothing: adapters of random weights change what the model says, too.
 ADAPT = (
     WITHOUT_PACKAGE

@@ -173,7 +173,7 @@ def _take_recipe(argv: list[str], program: str) -> dict[str, Any]:
     path = Path(value)
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"the recipe {path} cannot be read: {error}") from error
     if not isinstance(recipe, dict):
         raise InputError(f"the recipe {path} must map flags to values")

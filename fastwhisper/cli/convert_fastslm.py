@@ -1,4 +1,4 @@
-"""`fastwhisper convert-fastslm`: published FastSLM checkpoints into this package's form, and back."""
+"""`fastwhisper convert-fastslm`: convert published FastSLM checkpoints to this package's format, and back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,31 +12,33 @@ class ConvertArguments:
 
     language_model: str | None = field(
         default=None,
-        metadata={"help": "base language model: its configuration, tokenizer and the weights that CHECKPOINT lacks"},
+        metadata={"help": "base language model, for configuration, tokenizer and the weights missing from CHECKPOINT"},
     )
-    encoder: str | None = field(default=None, metadata={"help": "Whisper, for a CHECKPOINT without encoder"})
+    encoder: str | None = field(default=None, metadata={"help": "Whisper, if CHECKPOINT has no encoder"})
     lora: str = field(
         default="merge",
         metadata={"help": "merge LoRA into the language model, or keep it as OUT/lora", "metavar": "MODE"},
     )
     lora_alpha: float = field(default=64.0, metadata={"help": "alpha of the checkpoint's LoRA"})
     attention_heads: int | None = field(
-        default=None, metadata={"help": "heads of encoder and adapter; by default one for each 64 of their width"}
+        default=None, metadata={"help": "heads of encoder and adapter; default: their width / 64"}
     )
-    reverse: bool = field(default=False, metadata={"help": "CHECKPOINT is a folder of ours, OUT a file to write"})
+    reverse: bool = field(
+        default=False, metadata={"help": "convert a folder of this package (CHECKPOINT) to a published file (OUT)"}
+    )
 
 
 VERB = Verb(
     "fastwhisper convert-fastslm",
-    "Convert a published FastSLM checkpoint (.pt or .safetensors), or its adapter alone; --reverse goes back.",
+    "Convert a published FastSLM checkpoint (.pt or .safetensors) or just its adapter; --reverse converts back.",
     "fastwhisper convert-fastslm symphony.pt slm --language_model Qwen/Qwen3-4B",
     [ConvertArguments],
-    ("paths", "CHECKPOINT and OUT; they go before the flags"),
+    ("paths", "CHECKPOINT and OUT; put them before the flags"),
 )
 
 
 def run(paths: Sequence[str], arguments: ConvertArguments) -> None:
-    """Convert, and print what was written."""
+    """Convert and print what was written."""
     from pathlib import Path
 
     from ..conversion import fastslm_checkpoints as checkpoints
@@ -52,7 +54,7 @@ def run(paths: Sequence[str], arguments: ConvertArguments) -> None:
     if not source.exists():
         raise InputError(f"there is no {source}")
     if output.exists():
-        raise InputError(f"{output} exists: choose a path that does not, or remove it")
+        raise InputError(f"{output} already exists: choose a new path or remove it")
     quiet_transformers()
     if arguments.reverse:
         model, _ = load_fastslm(str(source), device="cpu")
@@ -68,7 +70,7 @@ def run(paths: Sequence[str], arguments: ConvertArguments) -> None:
         print(f"wrote the adapter to {output}")
         return
     if arguments.language_model is None:
-        raise InputError("the checkpoint holds a language model: --language_model names the one that it began with")
+        raise InputError("the checkpoint contains a language model: name its base with --language_model")
     converted = checkpoints.convert_checkpoint(
         published,
         arguments.language_model,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from .. import __version__
 from ..errors import InputError, Stopped
+from .console import forgive_console, reader_has_left
 
 VERBS = {
     "demo": "distil a small student on synthetic speech, measure it, and write a Hub-ready folder",
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     An [`InputError`], a full disk and a lack of memory are one line on standard error; any other exception keeps
     its traceback.
     """
+    forgive_console()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), end="")
@@ -77,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("fastwhisper: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader has left, as `head` does. Otherwise Python would flush the rest at exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not reader_has_left():
+            raise
         return CLOSED_PIPE
     except (InputError, OSError, MemoryError, RuntimeError) as error:
         said = _one_line(error, verb)
@@ -90,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _sigterm_as_sigint() -> Iterator[None]:
-    """Let SIGTERM raise, too: what is half-written is tidied away."""
+    """Let SIGTERM raise as well, so that half-written files are cleaned up."""
 
     def stop(number: int, frame: object) -> None:
         raise Stopped("terminated", number)
@@ -112,8 +114,9 @@ def _one_line(error: Exception, verb: str) -> str | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         place = f" for {error.filename}" if error.filename else ""
         return f"no space left on the disk{place}: free some and run the command again"
-    # By name, so that torch need not be imported here.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    # By name, and by the word of torch's CPU allocator, so that torch need not be imported here.
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    if isinstance(error, MemoryError) or of_torch:
         way_out = f": lower {BATCH_FLAGS[verb]}" if verb in BATCH_FLAGS else ""
         return f"out of memory{way_out}"
     return None

@@ -30,8 +30,12 @@ VERB = Verb(
 
 def run(folder_and_repository: list[str], arguments: PushArguments) -> None:
     """Upload a folder to a repository, and print the address of the commit."""
+    from huggingface_hub.utils import logging
+
     from ..hub_cards.push import upload_folder_to_hub
 
+    # It tells of each try that breaks, with the signed address that it went to.
+    logging.set_verbosity_error()
     if len(folder_and_repository) != 2:
         raise InputError(f"give FOLDER and REPO, not {len(folder_and_repository)} words; see fastwhisper push --help")
     folder, repository = folder_and_repository

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from ..errors import InputError
     from ..transcription.speech_answers import Answer
 
-FILES = ("files", "audio files, folders (with all below them), or - for standard input; they go before the flags")
+FILES = ("files", "audio files, folders (searched recursively), or - for standard input; put them before the flags")
 NOT_ENDED = {
-    "length": "the answer was cut at its longest length: see --max_new_tokens",
+    "length": "the answer was cut off at the maximum length: see --max_new_tokens",
     "loop": "the answer repeated itself and was stopped",
 }
 
@@ -21,9 +21,9 @@ NOT_ENDED = {
 class PartsArguments:
     """Parts."""
 
-    encoder: str = field(metadata={"help": "Whisper or FastWhisper whose encoder listens"})
+    encoder: str = field(metadata={"help": "Whisper or FastWhisper that provides the encoder"})
     language_model: str = field(metadata={"help": "causal language model with its tokenizer"})
-    output: str = field(metadata={"help": "folder to write; it must not exist yet", "metavar": "FOLDER"})
+    output: str = field(metadata={"help": "output folder; it must not exist yet", "metavar": "FOLDER"})
 
 
 @dataclass
@@ -32,12 +32,12 @@ class AdapterArguments:
 
     num_queries: int = field(default=50, metadata={"help": "speech tokens per window"})
     stage_queries: list[int] = field(
-        default_factory=lambda: [80, 80, 80], metadata={"help": "queries per time scale; by default 80 80 80"}
+        default_factory=lambda: [80, 80, 80], metadata={"help": "queries per time scale (default: 80 80 80)"}
     )
-    rates: list[int] | None = field(default=None, metadata={"help": "tokens per window that may be chosen later"})
+    rates: list[int] | None = field(default=None, metadata={"help": "tokens per window to choose from later"})
     query_clock: str = field(default="index", metadata={"help": "index (as published) or aligned", "metavar": "CLOCK"})
     tokens_follow_length: bool = field(default=False, metadata={"help": "tokens in proportion to the audio's length"})
-    mask_padding: bool = field(default=False, metadata={"help": "leave padding out of every attention"})
+    mask_padding: bool = field(default=False, metadata={"help": "exclude padding from every attention"})
     seed: int = field(default=0, metadata={"help": "seed of the adapter's weights"})
 
 
@@ -47,10 +47,10 @@ class WindowArguments:
 
     window_overlap: float = field(default=0.0, metadata={"help": "seconds that neighbouring windows share"})
     window_times: bool = field(
-        default=False, metadata={"help": "write each window's start, such as [00:30], into the prompt"}
+        default=False, metadata={"help": "write each window's start, as in [00:30], into the prompt"}
     )
     encoder_true_length: bool = field(
-        default=False, metadata={"help": "give the encoder audio without padding, if it was trained so"}
+        default=False, metadata={"help": "give the encoder unpadded audio, if it was trained that way"}
     )
 
 
@@ -65,19 +65,21 @@ class ModelArguments:
 class AnswerArguments:
     """Answer."""
 
-    tokens_per_window: int | None = field(default=None, metadata={"help": "speech tokens, one of the model's rates"})
+    tokens_per_window: int | None = field(
+        default=None, metadata={"help": "speech tokens per window: one of the model's rates"}
+    )
     max_new_tokens: int | None = field(
-        default=None, metadata={"help": "longest answer in tokens; by default it follows from the duration"}
+        default=None, metadata={"help": "longest answer in tokens; default: from the audio's duration"}
     )
     long_form: str | None = field(
         default=None,
-        metadata={"help": "stitch answers span by span where the context is too short", "metavar": "MODE"},
+        metadata={"help": "stitch answers span by span if the context is too short", "metavar": "MODE"},
     )
     span_windows: int | None = field(
-        default=None, metadata={"help": "windows of a span with --long_form; by default all that fit the context"}
+        default=None, metadata={"help": "windows per span with --long_form; default: all that fit the context"}
     )
     window_times: bool = field(
-        default=False, metadata={"help": "write each window's start into the prompt; by default as saved"}
+        default=False, metadata={"help": "write each window's start into the prompt; default: as saved"}
     )
 
 
@@ -86,10 +88,10 @@ class DeviceArguments:
     """Device."""
 
     device: str | None = field(
-        default=None, metadata={"help": "cpu, cuda or cuda:N; CUDA where there is one", "metavar": "DEVICE"}
+        default=None, metadata={"help": "cpu, cuda or cuda:N; default: CUDA if available", "metavar": "DEVICE"}
     )
     dtype: str | None = field(
-        default=None, metadata={"help": "float32, float16 or bfloat16; by default as saved", "metavar": "DTYPE"}
+        default=None, metadata={"help": "float32, float16 or bfloat16; default: as saved", "metavar": "DTYPE"}
     )
 
 
@@ -106,7 +108,7 @@ class TranscriptArguments:
 
     language: str | None = field(default=None, metadata={"help": "code or name of the language"})
     output: str | None = field(
-        default=None, metadata={"help": "folder for FILE.txt; by default texts are printed", "metavar": "FOLDER"}
+        default=None, metadata={"help": "folder for FILE.txt; without it texts are printed", "metavar": "FOLDER"}
     )
 
 
@@ -126,7 +128,7 @@ VERBS = {
     ),
     "transcribe": Verb(
         "fastwhisper slm transcribe",
-        "Write the text of recordings of any length.",
+        "Transcribe recordings of any length.",
         "fastwhisper slm transcribe lecture.flac --model slm --long_form stitch --output texts",
         [ModelArguments, TranscriptArguments, AnswerArguments, DeviceArguments],
         FILES,
@@ -135,7 +137,7 @@ VERBS = {
 
 
 def init(parts: PartsArguments, adapter: AdapterArguments, windows: WindowArguments) -> None:
-    """Write the model and its processor, and print what it is."""
+    """Write the model and its processor, and print its sizes."""
     from ..hub_cards.new_fastslm import write_new_fastslm
     from ..progress import quiet_transformers
 
@@ -146,7 +148,7 @@ def init(parts: PartsArguments, adapter: AdapterArguments, windows: WindowArgume
     rate = config.qformer_config.num_queries / (config.window_seconds - config.window_overlap)
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in model.model.named_children()}
     print(
-        f"{parts.output}: {rate:.2f} speech tokens a second; "
+        f"{parts.output}: {rate:.2f} speech tokens per second; "
         + ", ".join(f"{name} {size / 1e6:.1f} M" for name, size in sizes.items())
     )
 
@@ -187,7 +189,7 @@ def _settings(
     from ..progress import quiet_transformers
 
     if not files:
-        raise InputError("no audio file is given; see fastwhisper slm --help")
+        raise InputError("no audio files given; see fastwhisper slm --help")
     quiet_transformers()
     settings = {**given(model), **given(answers), **given(device)}
     # Without the flag as the processor was saved.
@@ -196,7 +198,7 @@ def _settings(
 
 
 def _show(files: Sequence[str], results: "Iterable[tuple[str, Answer | InputError]]", printed: bool) -> int:
-    """Print answers as they come. Returns 0, 1 where some recordings failed, or 2 where all did."""
+    """Print answers as they come. Returns 0, 1 if some recordings failed, or 2 if all did."""
     import sys
     from pathlib import Path
 
@@ -227,7 +229,7 @@ FastSLM: hours of speech for a causal language model.
 actions:
 {rows}
 
-fastwhisper slm ACTION --help shows the options of an action.
+Run fastwhisper slm ACTION --help for the options of an action.
 """
 
 
@@ -235,7 +237,7 @@ def main(argv: Sequence[str]) -> int | None:
     """Run an action.
 
     Raises:
-        InputError: for an unknown action, and what the actions refuse.
+        InputError: for an unknown action, or whatever the action refuses.
     """
     from ..errors import InputError
 

@@ -96,7 +96,7 @@ def run(
             continue
         done += 1
         if output.output is None:
-            _show_transcript(name, result, formats[0], labelled=several)
+            _show_transcript(name, files, result, formats[0], labelled=several)
     return 0 if not failed else 1 if done else 2
 
 
@@ -123,13 +123,14 @@ def _check_printable(formats: list[str], several: bool) -> None:
         raise InputError(f"several files in {formats[0]} need --output FOLDER")
 
 
-def _show_transcript(name: str, transcript: "Transcript", kind: str, labelled: bool) -> None:
+def _show_transcript(name: str, files: Sequence[str], transcript: "Transcript", kind: str, labelled: bool) -> None:
+    from ..transcription.recordings import public_name
     from ..transcription.subtitles import WRITERS
     from .console import show
 
     # JSON itself says which file it belongs to.
     label = f"{name}: " if labelled and kind == "txt" else ""
-    show(label + WRITERS[kind](name, transcript))
+    show(label + WRITERS[kind](public_name(name, files), transcript))
 
 
 def main(argv: Sequence[str]) -> int | None:

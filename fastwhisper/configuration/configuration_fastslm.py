@@ -6,7 +6,7 @@ from typing import Any, Literal
 from transformers.utils.versions import require_version
 
 # ruff: noqa: E402
-# Ahead of what earlier versions lack, so that the error is one line that says so.
+# Before importing what earlier versions lack, so that the error is one line that says so.
 require_version("transformers>=5.20")
 
 from huggingface_hub.dataclasses import strict
@@ -15,7 +15,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from .saved_folder import write_own_code
 
-# Log-mel frames a second and log-mel frames per encoder frame of every Whisper encoder.
+# Log-mel frames per second, and log-mel frames per encoder frame, of every Whisper encoder.
 MEL_FRAMES_PER_SECOND = 100
 MEL_FRAMES_PER_ENCODER_FRAME = 2
 
@@ -24,7 +24,7 @@ MEL_FRAMES_PER_ENCODER_FRAME = 2
 class HFQFormerConfig(PreTrainedConfig):
     r"""Configuration of an [`HFQFormer`]; the defaults are the published model (arXiv 2601.06199) on Whisper-large-v3.
 
-    The fields from `query_clock` on are options of this package: their defaults are the published behaviour.
+    The fields from `query_clock` on are options of this package; their defaults give the published behaviour.
 
     Args:
         hidden_size (`int`, *optional*, defaults to 1280):
@@ -32,7 +32,7 @@ class HFQFormerConfig(PreTrainedConfig):
         num_attention_heads (`int`, *optional*, defaults to 20):
             Heads of every attention.
         max_source_positions (`int`, *optional*, defaults to 1500):
-            Encoder frames of one window (50 a second).
+            Encoder frames of one window (50 per second).
         stage_queries (`list[int]`, *optional*, defaults to `(80, 80, 80)`):
             Learned queries per time scale; each scale after the first halves the frame rate.
         num_queries (`int`, *optional*, defaults to 50):
@@ -42,24 +42,24 @@ class HFQFormerConfig(PreTrainedConfig):
         layer_norm_eps (`float`, *optional*, defaults to 1e-5):
             Epsilon of every layer normalisation.
         initializer_range (`float`, *optional*, defaults to 0.02):
-            Standard deviation of fresh weights and queries. It suits the published width: with a narrow encoder the
-            speech fades on its way through small weights: about 1 / sqrt(hidden_size) learns faster there.
+            Standard deviation of new weights and queries. It suits the published width: with a narrow encoder the
+            speech signal fades in small weights, and about 1 / sqrt(hidden_size) learns faster.
         query_clock (`"index"` or `"aligned"`, *optional*, defaults to `"index"`):
             Time that a query's sinusoid stands for: `"index"` puts query i at frame i, `"aligned"` at frame
             i * frames / queries, so that the queries spread over the window from the start.
         mask_padding (`bool`, *optional*, defaults to `False`):
             Leave frames after the end of the audio out of every attention and convolution.
         tokens_follow_length (`bool`, *optional*, defaults to `False`):
-            Keep only the queries whose time lies inside the audio: tokens in proportion to its true length.
+            Keep only the queries whose time is within the audio: tokens in proportion to its true length.
         rates (`list[int]`, *optional*):
             Tokens per window that may be chosen at run time, each at most `num_queries`.
         intermediate_size (`int`, *optional*):
-            Width of a feed-forward network in each attention block; none by default.
+            Width of a feed-forward network in each attention block; no such network by default.
         dropout (`float`, *optional*, defaults to 0.0):
             Dropout on the output of every attention and feed-forward network of the blocks.
 
     Raises:
-        ValueError: for sizes that do not fit each other.
+        ValueError: for sizes that do not match.
     """
 
     model_type = "hfq_former"
@@ -93,7 +93,7 @@ class HFQFormerConfig(PreTrainedConfig):
             raise ValueError(f"rates={list(self.rates)} must lie between 1 and num_queries={self.num_queries}")
 
     def check_rate(self, tokens_per_window: int | None) -> int:
-        """The chosen tokens per window, `num_queries` for `None`.
+        """The chosen tokens per window; `num_queries` for `None`.
 
         Raises:
             ValueError: if the number is not one of `rates` (or `num_queries`); the message names them.
@@ -116,7 +116,7 @@ def tokens_in_window(
 ) -> int:
     """Speech tokens of a window with `frames` encoder frames of audio; at least one.
 
-    Query i of Q stands for the time i / Q of the window; it is kept where that lies inside the audio.
+    Query i of Q stands for the time i / Q of the window, and is kept if that is within the audio.
     """
     if not tokens_follow_length:
         return tokens_per_window
@@ -134,19 +134,19 @@ class FastSLMConfig(PreTrainedConfig):
         text_config (`PreTrainedConfig` or `dict`, *optional*):
             Configuration of a causal language model; Qwen3-4B by default.
         qformer_config (`HFQFormerConfig` or `dict`, *optional*):
-            Configuration of the adapter; width and frames follow the encoder where it is not given.
+            Configuration of the adapter; by default, width and frames follow the encoder.
         audio_token_id (`int`, *optional*, defaults to 151669):
-            Id of the placeholder that speech tokens replace. It may lie outside of the LLM's vocabulary.
+            Id of the placeholder that speech tokens replace. It may be outside the LLM's vocabulary.
         encoder_window_batch (`int`, *optional*, defaults to 8):
-            Windows that are encoded at once: bounds the encoder's memory for recordings of any length.
+            Windows encoded at once: bounds the encoder's memory for recordings of any length.
         encoder_true_length (`bool`, *optional*, defaults to `False`):
             Feed the encoder audio without padding, rounded up to a whole second. For encoders that were trained so.
         freeze_audio_tower (`bool`, *optional*, defaults to `True`):
-            Keep the encoder out of training.
+            Do not train the encoder.
         window_overlap (`float`, *optional*, defaults to 0.0):
             Seconds that neighbouring windows share; the processor cuts accordingly.
         tokens_per_window (`int`, *optional*):
-            Speech tokens per window where a call does not choose; `qformer_config.num_queries` by default.
+            Speech tokens per window unless a call chooses; `qformer_config.num_queries` by default.
         separator_token_ids (`list[int]`, *optional*):
             Ids put between the texts of two spans by `long_form="stitch"`, usually those of a space.
         tie_word_embeddings (`bool`, *optional*):
@@ -154,7 +154,7 @@ class FastSLMConfig(PreTrainedConfig):
         pad_token_id, bos_token_id, eos_token_id (*optional*):
             As in `text_config` by default.
         initializer_range (`float`, *optional*, defaults to 0.02):
-            Standard deviation of a fresh projector.
+            Standard deviation of a new projector.
         speech_encoder (`str`, *optional*):
             Name of the checkpoint that the encoder was taken from; the last path component for a local folder. Kept
             for the record, like `language_model`: it changes no computation.
@@ -162,7 +162,7 @@ class FastSLMConfig(PreTrainedConfig):
             Name of the checkpoint that the language model was taken from.
 
     Raises:
-        ValueError: if encoder and adapter do not fit each other.
+        ValueError: if encoder and adapter do not match.
     """
 
     model_type = "fastslm"
@@ -242,18 +242,18 @@ class FastSLMConfig(PreTrainedConfig):
                 setattr(self, name, getattr(text, name, None))
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """What `config.json` holds: not the folders of this machine that the parts were loaded from."""
+        """What `config.json` contains, without the local folders that the parts were loaded from."""
         settings = super().to_diff_dict()
         for part in self.sub_configs_defaults:
             settings.get(part, {}).pop("_name_or_path", None)
         return settings
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
-        """As [`PreTrainedConfig.save_pretrained`], with the code that the saved `auto_map` names beside it."""
+        """As [`PreTrainedConfig.save_pretrained`], together with the code that the saved `auto_map` names."""
         super().save_pretrained(save_directory)
         write_own_code(save_directory)
         if push_to_hub:
-            # Not left to the base class, which uploads before the code is written.
+            # Not left to the base class, which would upload before the code is written.
             repo_id = kwargs.pop("repo_id", os.path.basename(os.path.normpath(save_directory)))
             self.push_to_hub(repo_id, **kwargs)
 

@@ -6,7 +6,7 @@ from typing import Any
 from transformers.utils.versions import require_version
 
 # ruff: noqa: E402
-# Ahead of what earlier versions lack, so that the error is one line that says so.
+# Before importing what earlier versions lack, so that the error is one line that says so.
 require_version("transformers>=5.20")
 
 from huggingface_hub.dataclasses import strict
@@ -20,7 +20,7 @@ class FastWhisperConfig(WhisperConfig):
     r"""Configuration of a [`FastWhisperForConditionalGeneration`].
 
     `model_type` stays `"whisper"`: `pipeline`, prompts, CTranslate2 and vLLM are keyed on it, and a FastWhisper is a
-    Whisper with fewer layers. The extra fields are a record and change no computation.
+    Whisper with fewer layers. The extra fields are a record and do not affect computation.
 
     Args:
         teacher (`str`, *optional*):
@@ -49,29 +49,29 @@ class FastWhisperConfig(WhisperConfig):
         super().__post_init__(**kwargs)
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """What `config.json` holds: the settings that differ from the defaults, and those for plain Whisper."""
+        """What `config.json` contains: the settings that differ from the defaults, and those for plain Whisper."""
         settings = super().to_diff_dict()
         return {**settings, **plain_whisper_settings()} if "auto_map" in settings else settings
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
-        """As [`PreTrainedConfig.save_pretrained`], with the code that the saved `auto_map` names beside it."""
+        """As [`PreTrainedConfig.save_pretrained`], together with the code that the saved `auto_map` names."""
         super().save_pretrained(save_directory)
         write_own_code(save_directory)
         if push_to_hub:
-            # Not left to the base class, which uploads before the code is written.
+            # Not left to the base class, which would upload before the code is written.
             repo_id = kwargs.pop("repo_id", os.path.basename(os.path.normpath(save_directory)))
             self.push_to_hub(repo_id, **kwargs)
 
 
 def plain_whisper_settings() -> dict[str, Any]:
-    """What the `config.json` of a folder with code says to those who know Whisper alone.
+    """What the `config.json` of a folder with code tells programs that only know Whisper.
 
-    `architectures` is the name that vLLM looks for. The `attribute_map` is Whisper's, and leaves no `auto_map` in what
-    plain Whisper saves, which would name code that it does not save.
+    `architectures` is the name that vLLM looks for. The `attribute_map` is Whisper's, and keeps `auto_map` out of what
+    plain Whisper saves, where it would name code that is not saved.
     """
-    # Plain Whisper runs none of our code and saves every key of config.json that it does not know. All that the file
-    # can do about it is to give a key another name: `auto_map` becomes the one setting that every version (tried: 4.57
-    # to 5.23) sets anew when it loads a model, to the model's own name, and none reads back.
+    # Plain Whisper runs none of our code, and saves every key of config.json that it does not know. All that the file
+    # can do about that is to rename a key: `auto_map` becomes the one setting that every version (tried: 4.57
+    # to 5.23) overwrites with the model's own name when it loads a model, and that none reads back.
     return {
         "architectures": ["WhisperForConditionalGeneration"],
         "attribute_map": {**WhisperConfig.attribute_map, "auto_map": "_name_or_path"},

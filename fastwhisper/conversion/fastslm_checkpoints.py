@@ -1,4 +1,4 @@
-"""Published FastSLM checkpoints, whole or their adapter alone, as models of this package, and back."""
+"""Converts published FastSLM checkpoints, whole or adapter only, to models of this package, and back."""
 
 import os
 import pickle
@@ -38,7 +38,7 @@ from .published_fastslm import (
 
 WIDTH_OF_A_HEAD = 64  # in every Whisper
 PUBLISHED_POSITIONS = 1500
-# What the published code cannot do, and what a checkpoint for it must therefore have.
+# What a checkpoint for the published code must have, since that code cannot do anything else.
 PUBLISHED_ADAPTER = {"query_clock": "index", "mask_padding": False, "tokens_follow_length": False}
 PUBLISHED_WINDOWS = {"encoder_true_length": False, "window_overlap": 0}
 
@@ -53,30 +53,30 @@ class ConvertedFastSLM:
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, torch.Tensor]:
-    """The weights of a `.safetensors` file, or of a `.pt` file, which may hold nothing but weights.
+    """The weights of a `.safetensors` file, or of a `.pt` file that contains nothing but weights.
 
     Raises:
         InputError: for a path that is neither.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path} is no file: give a checkpoint's .safetensors or .pt")
+        raise InputError(f"{path} is not a file: give a checkpoint's .safetensors or .pt")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError(f"{path} is no file of weights: {' '.join(str(error).split())[:200]}") from error
+        raise InputError(f"{path} is not a file of weights: {' '.join(str(error).split())[:200]}") from error
     for wrapper in ("model", "state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping) or not all(isinstance(weight, torch.Tensor) for weight in loaded.values()):
-        raise InputError(f"{path} is no mapping of names to weights")
+        raise InputError(f"{path} does not map names to weights")
     return dict(loaded)
 
 
 def write_checkpoint(weights: Mapping[str, torch.Tensor], path: str | os.PathLike) -> None:
-    """Write weights as `.safetensors`, or as what torch saves under any other suffix; whole or not at all."""
+    """Write weights as `.safetensors`, or with `torch.save` under any other suffix; completely or not at all."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
     # Tied weights are written twice, as published.
@@ -92,7 +92,7 @@ def write_checkpoint(weights: Mapping[str, torch.Tensor], path: str | os.PathLik
 
 
 def is_adapter_alone(published: Mapping[str, torch.Tensor]) -> bool:
-    """Whether a checkpoint holds no language model."""
+    """Whether a checkpoint has no language model."""
     return not split_published(published)["language_model"]
 
 
@@ -106,7 +106,7 @@ def convert_adapter(
         attention_heads (`int`, *optional*): One for each 64 of the width by default.
 
     Raises:
-        InputError: for unknown and missing weights, with a list of them, or for sinusoids other than ours.
+        InputError: for unknown or missing weights, with a list of them, or for sinusoids other than ours.
     """
     adapter = convert_hfq_state_dict(published)
     positions = published_positions(published) or PUBLISHED_POSITIONS
@@ -116,7 +116,7 @@ def convert_adapter(
 
 
 def save_adapter(adapter: HFQFormer, projector: Mapping[str, torch.Tensor], folder: str | os.PathLike) -> None:
-    """Write an adapter, and the weights of its projector where it has one, into a folder."""
+    """Write an adapter, and the weights of its projector if it has one, into a folder."""
     adapter.save_pretrained(folder)
     if projector:
         save_file(dict(projector), Path(folder) / "multi_modal_projector.safetensors")
@@ -148,7 +148,7 @@ def convert_checkpoint(
             and for parts that cannot be loaded.
     """
     if lora not in ("merge", "keep"):
-        raise InputError(f"lora {lora!r} is unknown; it is merge or keep")
+        raise InputError(f"lora={lora!r} is unknown; choose merge or keep")
     parts = split_published(published)
     adapter = convert_hfq_state_dict(published)
     speech_encoder = _speech_encoder(parts["audio_tower"], encoder, attention_heads)
@@ -197,13 +197,13 @@ def publish(model: FastSLMForCausalLM) -> dict[str, torch.Tensor]:
     """All weights of a FastSLM under their published names.
 
     Raises:
-        InputError: for options and weights that the published code has no place for.
+        InputError: for options and weights that the published code does not support.
     """
     for config, published in ((model.config.qformer_config, PUBLISHED_ADAPTER), (model.config, PUBLISHED_WINDOWS)):
         for name, value in published.items():
             if getattr(config, name) != value:
                 raise InputError(
-                    f"the model has {name}={getattr(config, name)!r}: the published code knows {value!r} alone and "
+                    f"the model has {name}={getattr(config, name)!r}: the published code only knows {value!r} and "
                     "would compute something else with its weights"
                 )
     body = model.model
@@ -277,7 +277,7 @@ def _load_language_model(
     if rows is not None and len(rows) != model.config.vocab_size:
         model.resize_token_embeddings(len(rows))
     weights = merge_lora({**model.state_dict(), **plain}, lora, alpha)
-    # No more than these: of two tied weights the one that the checkpoint lacks would overwrite the other.
+    # Only these: of two tied weights, the one that the checkpoint lacks would overwrite the other.
     changed = {*plain, *(f"{module}.weight" for module in lora)}
     _load(model, {name: weights[name] for name in changed}, "the published language model", partly=True)
 
@@ -286,10 +286,10 @@ def _load(module: nn.Module, weights: Mapping[str, torch.Tensor], what: str, par
     own = module.state_dict()
     check_names([*weights, *(own if partly else ())], own, what)
     wrong = [
-        f"{name} {tuple(weight.shape)} in place of {tuple(own[name].shape)}"
+        f"{name} {tuple(weight.shape)} instead of {tuple(own[name].shape)}"
         for name, weight in weights.items()
         if weight.shape != own[name].shape
     ]
     if wrong:
-        raise InputError(f"{what}: weights of another size: {', '.join(sorted(wrong))}")
+        raise InputError(f"{what}: weights of the wrong size: {', '.join(sorted(wrong))}")
     module.load_state_dict(dict(weights), strict=not partly)

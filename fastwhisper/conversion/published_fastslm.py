@@ -20,7 +20,7 @@ LoraMatrices: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 _COMPRESSOR = {"query": "queries", "q_ln": "query_norm", "kv_ln": "key_norm", "out_proj": "out_proj"}
 _QUERY_SINUSOIDS, _KEY_SINUSOIDS = "q_pos_embeds", "kv_pos_embeds"
-# What two formulas for one sinusoid may differ by in float32, at position 1,500.
+# How much two formulas for the same sinusoid may differ in float32, at position 1,500.
 _SINUSOID_TOLERANCE = 1e-3
 _STAGE = {"conv1": "conv1", "conv2": "conv2", "ln_post": "norm"}
 _ATTENTION = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out_proj": "out_proj"}
@@ -45,7 +45,7 @@ def convert_hfq_state_dict(published: Mapping[str, torch.Tensor]) -> dict[str, t
     Args:
         published (`Mapping[str, torch.Tensor]`):
             The adapter under its published names, with or without the leading `encoder.`, with or without the buffers
-            of sinusoids. The other parts of a published checkpoint may be among them and are left out (see
+            of sinusoids. Other parts of a published checkpoint may be included and are left out (see
             `split_published`).
 
     Returns:
@@ -78,7 +78,7 @@ def publish_hfq_state_dict(
         max_source_positions (`int`): Encoder frames of a window.
 
     Raises:
-        InputError: for weights that the published adapter has no place for, such as a feed-forward network.
+        InputError: for weights that the published adapter does not have, for example a feed-forward network.
     """
     scales = _count(state_dict, r"compressors\.(\d+)\.", first=0)
     blocks = _count(state_dict, r"blocks\.(\d+)\.", first=0)
@@ -92,7 +92,7 @@ def publish_hfq_state_dict(
 
 
 def published_positions(published: Mapping[str, torch.Tensor]) -> int | None:
-    """Encoder frames of a window, by the buffers of a published checkpoint; `None` where it has none."""
+    """Encoder frames of a window, from the buffers of a published checkpoint; `None` if it has none."""
     keys = split_published(published)["adapter"].get(f"compressor1.{_KEY_SINUSOIDS}")
     return None if keys is None else keys.shape[-2]
 
@@ -158,7 +158,7 @@ def split_lora(
             sides.setdefault(part["module"], {})[part["side"]] = weight
     half = [module for module, matrices in sides.items() if len(matrices) != 2]
     if half:
-        raise InputError(f"only one of the two LoRA matrices is there for {_listed(half)}")
+        raise InputError(f"one of the two LoRA matrices is missing for {_listed(half)}")
     return plain, {module: (matrices["A"], matrices["B"]) for module, matrices in sides.items()}
 
 
@@ -172,7 +172,7 @@ def merge_lora(
     """
     missing = [module for module in lora if f"{module}.weight" not in plain]
     if missing:
-        raise InputError(f"LoRA matrices without a weight of the language model: {_listed(missing)}")
+        raise InputError(f"LoRA matrices without a matching weight in the language model: {_listed(missing)}")
     merged = dict(plain)
     for module, (down, up) in lora.items():
         weight = plain[f"{module}.weight"]
@@ -194,7 +194,7 @@ def check_names(given: Iterable[str], expected: Iterable[str], what: str) -> Non
     """Check that two sets of weights have the same names.
 
     Raises:
-        InputError: if they have not, with a list of the unknown and the missing ones.
+        InputError: if they do not, with a list of the unknown and the missing ones.
     """
     unknown, missing = sorted(set(given) - set(expected)), sorted(set(expected) - set(given))
     if unknown or missing:
@@ -244,7 +244,7 @@ def _sinusoid_lengths(adapter: Mapping[str, torch.Tensor], positions: int) -> di
 
 
 def _check_sinusoids(buffers: Mapping[str, torch.Tensor], adapter: Mapping[str, torch.Tensor]) -> None:
-    """Check that a checkpoint's buffers, where it has them, are the sinusoids that this package computes."""
+    """Check that a checkpoint's buffers, if it has any, are the sinusoids that this package computes."""
     if not buffers:
         return
     lengths = _sinusoid_lengths(adapter, published_positions(buffers) or 0)

@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import soundfile
 import soxr
+import torch
 
 from ..errors import InputError
 from ..modeling.waveforms import SAMPLING_RATE, check_loudness, mono_samples
@@ -51,6 +52,23 @@ class _Readable(Protocol):
 AudioSource: TypeAlias = (
     str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | Mapping[str, Any] | AudioDecoder
 )
+Samples: TypeAlias = np.ndarray | torch.Tensor
+
+
+def audio_source(audio: AudioSource | Samples | tuple[Samples, int]) -> AudioSource:
+    """What [`load_audio`] reads, of samples alone, which are taken to be at 16 kHz, and of samples and their rate.
+
+    Raises:
+        InputError: for any other tuple.
+    """
+    if isinstance(audio, np.ndarray | torch.Tensor):
+        audio = (audio, SAMPLING_RATE)
+    if not isinstance(audio, tuple):
+        return audio
+    if len(audio) != 2:
+        raise InputError(f"a tuple of audio is (samples, sampling rate), not {len(audio)} values")
+    samples, sampling_rate = audio
+    return {"array": samples, "sampling_rate": sampling_rate}
 
 
 def load_audio(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
@@ -205,6 +223,17 @@ class _ForwardFile(soundfile.SoundFile):
         return False
 
 
+class _Content(io.BytesIO):
+    """The bytes of a file. Broken headers send libsndfile to places before its start: it stays where it is, as in a
+    file, in place of an error that a callback of C would print with its traceback."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
+
+
 def _holds_samples(source: AudioSource) -> bool:
     return isinstance(source, AudioDecoder) or (isinstance(source, Mapping) and source.get("array") is not None)
 
@@ -276,7 +305,7 @@ def _open(source: AudioSource) -> str | bytes | io.BytesIO:
         if isinstance(source, str):
             raise InputError("the audio stream is in text mode: open it in binary mode")
     if isinstance(source, bytes | bytearray | memoryview):
-        return io.BytesIO(source)
+        return _Content(source)
     if not isinstance(source, str | os.PathLike):
         raise InputError(f"a {type(source).__name__} is not audio: give a path, bytes, or 'array' and 'sampling_rate'")
     path = os.fspath(source)
@@ -295,7 +324,7 @@ def _download(address: str) -> io.BytesIO:
 
     try:
         with fsspec.open(address, "rb") as file:
-            return io.BytesIO(file.read())
+            return _Content(file.read())
     except (ValueError, ImportError) as error:  # no such protocol, or its package is not installed
         raise _unreadable(address, error) from error
 

@@ -40,7 +40,7 @@ def audio_paths(dataset: Dataset) -> Iterator[str]:
 
 
 def readable_places(source: str, is_folder: bool) -> list[Path] | None:
-    """The folders whose files the rows of a data set may name: what came from the Hub reads what it brought along,
+    """The folders whose files the rows of a dataset may name: what came from the Hub reads what it brought along,
     and nothing else of this machine.
 
     Args:
@@ -64,10 +64,10 @@ def readable_places(source: str, is_folder: bool) -> list[Path] | None:
 
 
 def check_paths(dataset: AnyDataset, places: list[Path], label: str) -> AnyDataset:
-    """A data set that names no file of this machine but those below some folders; a stream is checked as it goes.
+    """A dataset that names no file of this machine but those below some folders; a stream is checked as it goes.
 
     Raises:
-        InputError: where it names another that is there.
+        InputError: if it names another that is there.
     """
     if isinstance(dataset, Dataset):
         for path in audio_paths(dataset):

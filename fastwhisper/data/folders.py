@@ -128,7 +128,7 @@ def read_metadata(folder: Path, audio_column: str = "audio") -> dict[str, list[A
         )
     values: dict[str, list[Any]] = {column: [row.get(column) for _, row in rows] for column in columns}
     names = values.pop(path_column)
-    # Any other column of that name gives way.
+    # Another column of that name would take the place of the files.
     values.pop(audio_column, None)
     paths = [_locate(folder, name) for name in names]
     if not any(path is not None and ("://" in path or os.path.isfile(path)) for path in paths):
@@ -182,6 +182,7 @@ def _table_rows(text: str, table: Path, path_columns: Sequence[str]) -> Iterator
     # In tab-separated text a quotation mark is just text, as in Common Voice.
     quoting: Any = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    end = 0
     try:
         header = [name.strip() for name in next(reader, [])]
         twice = next((name for name in header if name and header.count(name) > 1), None)
@@ -194,7 +195,8 @@ def _table_rows(text: str, table: Path, path_columns: Sequence[str]) -> Iterator
                 raise InputError(f"{table} line {line} has more fields than the header")
             if row:
                 # Spreadsheets end in columns without a name, and pandas begins with one that counts the rows.
-                found = {name: value for name, value in zip_longest(header, row) if name}
+                # An empty cell is a missing value: a text that is empty on purpose is for JSON Lines.
+                found = {name: value or None for name, value in zip_longest(header, row) if name}
                 if end > line:
                     place = next((index for index, name in enumerate(header) if name in path_columns), None)
                     _check_swallowed(found, place, delimiter, table, line)
@@ -207,7 +209,7 @@ def _check_swallowed(row: Mapping[str, str | None], place: int | None, delimiter
     """Look for rows within a field of several lines: two marks that were never closed make one text of all between.
 
     Raises:
-        InputError: where a line within a field names an audio file that is there, in the place of its column.
+        InputError: if a line within a field names an audio file that is there, in the place of its column.
     """
     for within in (part for field in row.values() if field for part in field.splitlines()[1:]):
         cells = within.split(delimiter)

@@ -20,7 +20,7 @@ def speak(first_clip: int, count: int, variants: list[str], purpose: str, severa
     clips = range(first_clip, first_clip + count)
     return [
         compose_clip(sample_command, clip, variants, WINDOW_SECONDS, several=several)
-        for clip in tqdm(clips, desc=f"speaking {purpose}", unit="clip")
+        for clip in tqdm(clips, desc=f"synthesising {purpose}", unit="clip")
     ]
 
 

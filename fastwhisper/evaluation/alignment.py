@@ -45,7 +45,9 @@ def measure_alignment_heads(
     scores = torch.zeros(model.config.decoder_layers, model.config.decoder_attention_heads)
     try:
         for clip, text in zip(clips, texts, strict=True):
-            ids = processor.tokenizer(f" {text.strip()}", add_special_tokens=False).input_ids
+            ids = processor.tokenizer(
+                f" {text.strip()}", add_special_tokens=False, split_special_tokens=True
+            ).input_ids
             features = processor.feature_extractor(
                 clip[:window], sampling_rate=SAMPLING_RATE, return_tensors="pt"
             ).input_features

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.loading import DatasetSource, load_speech_dataset
-from ..errors import check_positive
+from ..errors import InputError, check_positive
 from ..files import check_writable
 from ..transcription.checkpoints import display_name, load_checkpoint
 from ..transcription.decoding import GenerationOptions
@@ -14,10 +14,10 @@ from .comparison import ComparisonSettings, compare_models
 
 
 def evaluate(
-    model: str,
+    model: str | os.PathLike,
     dataset: DatasetSource,
     *,
-    against: str | Sequence[str] = (),
+    against: str | os.PathLike | Sequence[str | os.PathLike] = (),
     dataset_config: str | None = None,
     split: str | None = None,
     audio_column: str = "audio",
@@ -40,9 +40,9 @@ def evaluate(
     r"""Measure one or more Whispers on the same audio.
 
     Args:
-        model (`str`): Name on the Hub or folder.
+        model (`str` or `os.PathLike`): Name on the Hub or folder.
         dataset (`DatasetSource`): Name on the Hub, folder, or dataset, as for [`load_speech_dataset`].
-        against (`str` or `Sequence[str]`, *optional*): More models, for example the teacher of the first.
+        against (`str`, `os.PathLike` or several, *optional*): More models, for example the teacher of the first.
         dataset_config, split, audio_column, text_column, limit, streaming (*optional*):
             As for [`load_speech_dataset`].
         language (`str`, *optional*): Code or English name; by default the model's own, or detected per row.
@@ -64,7 +64,11 @@ def evaluate(
     Raises:
         InputError: for a model, a dataset or an option that cannot be used.
     """
-    check_positive(batch_size=batch_size, num_beams=num_beams, repeats=repeats)
+    check_positive(
+        batch_size=batch_size, num_beams=num_beams, repeats=repeats, num_proc=1 if num_proc is None else num_proc
+    )
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed must be from 0 to 2**63 - 1, not {seed}")
     if predictions is not None:
         check_writable(Path(predictions))
     rows = load_speech_dataset(
@@ -76,7 +80,8 @@ def evaluate(
         streaming=streaming,
         limit=limit,
     )
-    names = [model, *([against] if isinstance(against, str) else against)]
+    others = [against] if isinstance(against, str | os.PathLike) else against
+    names = [os.fspath(name) for name in (model, *others)]
     shown = [display_name(name) for name in names]
     models = [
         (label if shown.count(label) == 1 else name, *load_checkpoint(name, device, dtype))

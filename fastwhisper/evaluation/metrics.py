@@ -36,6 +36,7 @@ def count_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorC
     Raises:
         ValueError: if the two differ in length.
     """
+    _check_pairs(references, hypotheses)
     aligned = jiwer.process_words(list(references), list(hypotheses))
     return ErrorCounts(aligned.substitutions, aligned.deletions, aligned.insertions, aligned.hits)
 
@@ -49,6 +50,7 @@ def word_error_rate(references: list[str], hypotheses: list[str]) -> float:
     Raises:
         ValueError: if the two differ in length.
     """
+    _check_pairs(references, hypotheses)
     return float(jiwer.process_words(references, hypotheses).wer)
 
 
@@ -58,7 +60,14 @@ def character_error_rate(references: list[str], hypotheses: list[str]) -> float:
     Raises:
         ValueError: if the two differ in length.
     """
+    _check_pairs(references, hypotheses)
     return float(jiwer.process_characters(references, hypotheses).cer)
+
+
+def _check_pairs(references: Sequence[str], hypotheses: Sequence[str]) -> None:
+    # jiwer takes an empty list for an empty text.
+    if len(references) != len(hypotheses):
+        raise ValueError(f"there are {len(references)} references, but {len(hypotheses)} hypotheses")
 
 
 class _CorpusErrorRate(evaluate.Metric):

@@ -25,11 +25,24 @@ def text_normalizer(language: str | None, tokenizer: WhisperTokenizer | None = N
     code = language_code(language)
     normalize: Callable[[str], str]
     if code == "en":
-        normalize = EnglishTextNormalizer(_spelling_map(tokenizer) or {})
+        normalize = _english_normalizer(_spelling_map(tokenizer) or {})
     else:
         normalize = BasicTextNormalizer(split_letters=code in UNSPACED_LANGUAGES)
     # BasicTextNormalizer turns a final punctuation mark into a space.
     return lambda text: normalize(text).strip()
+
+
+def _english_normalizer(spelling: dict[str, str]) -> Callable[[str], str]:
+    english, basic = EnglishTextNormalizer(spelling), BasicTextNormalizer()
+
+    def normalize(text: str) -> str:
+        try:
+            return english(text)
+        except ValueError:
+            # Python converts no number of over 4,300 digits: the text keeps it, and all others, as it has them.
+            return basic(text)
+
+    return normalize
 
 
 def normalizer_name(language: str | None, tokenizer: WhisperTokenizer | None = None) -> str:

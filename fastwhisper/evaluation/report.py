@@ -31,7 +31,7 @@ def comparison_table(report: dict[str, Any]) -> Table:
     words = report["models"][0]["words"]
     title = f"{dataset['rows']} rows, {words} words, {dataset['audio_seconds']:.1f} s of audio"
     caption = (
-        f"{settings['normalizer']} normaliser, batch {settings['batch_size']}, beams {settings['num_beams']}, "
+        f"normaliser: {settings['normalizer']}, batch {settings['batch_size']}, beams {settings['num_beams']}, "
         f"{settings['dtype']}, {report['hardware']['device']}, {report['hardware']['threads']} threads"
     )
     if dataset["empty_references"]:

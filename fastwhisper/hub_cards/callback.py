@@ -1,4 +1,4 @@
-"""Records a training run for its model card while a Trainer runs."""
+"""Records a training run for its model card."""
 
 import logging
 import os
@@ -33,14 +33,14 @@ VERSIONS = ("fastwhisper", "transformers", "torch", "datasets", "accelerate", "p
 
 
 class ModelCardCallback(TrainerCallback):
-    r"""Records a run of any Trainer for its model card, and makes every checkpoint a folder ready for the Hub.
+    r"""Records a run of any Trainer for its model card, and makes every checkpoint ready for the Hub.
 
     Args:
         teacher (`PreTrainedModel`, *optional*): The teacher; its name and size are recorded, the model is not kept.
         datasets (`Sequence[str]`, *optional*): Names of the training data, on the Hub or of local folders.
         language (`str`, *optional*): Language of the training data.
         teacher_license (`str`, *optional*):
-            Licence of the teacher, such as `apache-2.0`; by default the one that the teacher's card names, if it can
+            Licence of the teacher, for example `apache-2.0`; by default the one named by the teacher's card, if it can
             be read.
         limits (`Sequence[str]`, *optional*): Sentences for the card's section on limits.
     """
@@ -95,7 +95,7 @@ class ModelCardCallback(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, processing_class=None, **kwargs
     ) -> None:
-        # A Trainer pushes a checkpoint before it says that it was saved: then all is done.
+        # A Trainer pushes a checkpoint before it reports that it was saved: then all is done.
         if state.global_step != self._completed_step:
             folder = _output(args) / f"checkpoint-{state.global_step}"
             self.complete_checkpoint(args, state, folder, processing_class)
@@ -103,7 +103,7 @@ class ModelCardCallback(TrainerCallback):
     def on_push_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, processing_class=None, **kwargs
     ) -> None:
-        """Complete what is about to be pushed, a checkpoint or the output folder."""
+        """Complete what is about to be pushed: a checkpoint or the output folder."""
         self._note(args, state)
         self.on_save(args, state, control, processing_class)
         if state.is_world_process_zero:
@@ -115,11 +115,11 @@ class ModelCardCallback(TrainerCallback):
             self._try_write(_output(args))
 
     def _complete(self, folder: Path, processing_class) -> None:
-        # A LoRA checkpoint holds an adapter alone, without a config.json.
+        # A LoRA checkpoint holds only an adapter, without a config.json.
         if not (folder / "config.json").is_file():
             return
         try:
-            # A feature extractor or a tokenizer alone, which a Trainer also takes, is not enough.
+            # Just a feature extractor or a tokenizer, which a Trainer also accepts, is not enough.
             complete_hub_folder(folder, processing_class if isinstance(processing_class, ProcessorMixin) else None)
         except InputError as error:
             logger.warning("%s is not ready for the Hub: %s", folder.name, error)
@@ -129,7 +129,7 @@ class ModelCardCallback(TrainerCallback):
         try:
             self.write(folder)
         except InputError as error:
-            # No reason to end a training: `fastwhisper card` can write the card later.
+            # No reason to stop training: `fastwhisper card` can write the card later.
             logger.warning("no model card: %s", error)
 
     def _note(self, args: TrainingArguments, state: TrainerState) -> None:
@@ -166,7 +166,7 @@ def _teacher_record(teacher: PreTrainedModel | None, teacher_license: str | None
 
 
 def _license_in_card(name: str) -> str | None:
-    """The licence that the card of a Hub repository or a local folder names; None if no card can be read."""
+    """The licence named by the card of a Hub repository or a local folder; None if no card can be read."""
     if not name or (os.path.isdir(name) and not os.path.isfile(os.path.join(name, "README.md"))):
         return None
     path = os.path.join(name, "README.md") if os.path.isdir(name) else name

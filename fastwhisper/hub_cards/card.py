@@ -9,9 +9,14 @@ from typing import Any
 
 import yaml
 from huggingface_hub import EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
+from transformers import PreTrainedConfig, WhisperConfig
 
+from ..configuration.configuration_fastslm import FastSLMConfig
+from ..configuration.configuration_fastwhisper import FastWhisperConfig
 from ..errors import InputError
 from ..files import write_whole
+from ..model_folders import check_model_folder, loading
+from ..transcription.whisper_checks import check_config
 from .card_metadata import eval_entries
 from .card_tables import count
 from .fastslm_card import fastslm_metadata, fastslm_values
@@ -45,16 +50,18 @@ class CardFamily:
         template (`str`): File in the folder of templates.
         values (`Callable`): From folder, name, `config.json`, run and evaluation to the template's variables.
         metadata (`Callable`): From name, `config.json`, run and evaluation to the metadata.
+        config_class (`type`): Of `config.json`.
     """
 
     template: str
     values: Callable[[Path, str, dict[str, Any], dict, dict], dict[str, Any]]
     metadata: Callable[[str, dict[str, Any], dict, dict], ModelCardData]
+    config_class: type[PreTrainedConfig]
 
 
 FAMILIES = {
-    "whisper": CardFamily("fastwhisper.md", fastwhisper_values, fastwhisper_metadata),
-    "fastslm": CardFamily("fastslm.md", fastslm_values, fastslm_metadata),
+    "whisper": CardFamily("fastwhisper.md", fastwhisper_values, fastwhisper_metadata, FastWhisperConfig),
+    "fastslm": CardFamily("fastslm.md", fastslm_values, fastslm_metadata, FastSLMConfig),
 }
 
 
@@ -67,8 +74,8 @@ def write_card(folder: str | os.PathLike, name: str | None = None, overwrite: bo
 
     Args:
         folder (`str` or `os.PathLike`): Holds a saved FastWhisper or FastSLM.
-        name (`str`, *optional*): The model's name, best that of its Hub repository; the folder's by default.
-        overwrite (`bool`, *optional*, defaults to `False`): Also replace a README.md that was written by hand.
+        name (`str`, *optional*): The model's name, ideally that of its Hub repository; by default the folder's.
+        overwrite (`bool`, *optional*, defaults to `False`): Replace even a README.md that was written by hand.
 
     Returns:
         The path of the card.
@@ -84,16 +91,21 @@ def write_card(folder: str | os.PathLike, name: str | None = None, overwrite: bo
         raise InputError(
             f"{folder} holds a model of type {config.get('model_type')!r}; there are cards for {', '.join(FAMILIES)}"
         )
+    check_model_folder(folder)
+    with loading(folder, "config.json"):
+        checked = family.config_class.from_pretrained(folder)
+    if isinstance(checked, WhisperConfig):
+        check_config(checked, str(folder))
+    config = {**checked.to_dict(), **config}
     for file, record in ((RUN_FILE, run), (EVALUATION_FILE, evaluation)):
         if record:
-            # These files are published with the card: no path of this machine in them.
+            # These files are published with the card: they must not contain local paths.
             write_record(folder / file, record)
     own_role = "student" if is_student(config, run) else "model"
     measured = with_roles(evaluation, folder, name, own_role, teacher_name(config, run))
     if measured["models"] and not own_model(measured):
         logger.warning(
-            "%s measured other models than the one in %s: the card shows no results; measure this one "
-            "with fastwhisper evaluate",
+            "%s has no results for the model in %s, so the card shows none; measure it with fastwhisper evaluate",
             EVALUATION_FILE,
             folder,
         )
@@ -122,7 +134,7 @@ def _render(template: str, values: dict[str, Any]) -> str:
 
 
 def _card_text(path: Path, name: str, body: str, metadata: dict[str, Any], overwrite: bool) -> str:
-    """The card with what an earlier one had around its marks."""
+    """The card, with the text that an earlier one had around its marks."""
     before, after, known = _kept(path, name, overwrite)
     text = f"\n{before.strip()}\n\n{START}\n\n{body.strip()}\n\n{END}\n\n{after.strip()}".rstrip()
     return f"---\n{yaml.safe_dump({**known, **metadata}, sort_keys=False, allow_unicode=True)}---\n{text}\n"
@@ -146,7 +158,7 @@ def _kept(path: Path, name: str, overwrite: bool) -> tuple[str, str, dict[str, A
     except (yaml.YAMLError, ValueError) as error:
         if overwrite:
             return title, "", {}
-        raise InputError(f"{path} cannot be read ({error}): mend it, or replace it with --overwrite") from error
+        raise InputError(f"{path} cannot be read ({error}): fix it, or replace it with --overwrite") from error
     before, start, rest = card.text.partition(START)
     _, end, after = rest.partition(END)
     if start and end:
@@ -157,6 +169,6 @@ def _kept(path: Path, name: str, overwrite: bool) -> tuple[str, str, dict[str, A
 
 
 def _known_before(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Metadata but for what the records decide: a result that is gone from the folder must go from the card."""
+    """Metadata except what the records decide: a result that is gone from the folder must go from the card."""
     decided = {"model-index", "metrics", "datasets", "base_model", "base_model_relation"}
     return {key: value for key, value in metadata.items() if key not in decided}

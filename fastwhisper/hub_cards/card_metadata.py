@@ -32,7 +32,7 @@ def all_tags(own: list[str], run: dict[str, Any]) -> list[str]:
 
 
 def eval_results(evaluation: dict[str, Any]) -> list[EvalResult]:
-    """The card's own model in the form of `model-index`; rates in percent, as the Hub's cards for speech have them."""
+    """The card's own model in the form of `model-index`; rates in percent, as usual in the Hub's cards for speech."""
     data, model = evaluation.get("dataset") or {}, own_model(evaluation)
     if not data.get("name"):
         return []
@@ -55,7 +55,7 @@ def eval_results(evaluation: dict[str, Any]) -> list[EvalResult]:
 
 
 def eval_entries(evaluation: dict[str, Any]) -> list[EvalResultEntry]:
-    """The word error rate in percent, in the form of `.eval_results/*.yaml`; only for data that is on the Hub."""
+    """The word error rate in percent, in the form of `.eval_results/*.yaml`; only for data on the Hub."""
     data, model = evaluation.get("dataset") or {}, own_model(evaluation)
     dataset = hub_name(data.get("name"))
     if dataset is None or model.get("wer") is None:

@@ -1,4 +1,4 @@
-"""From what was recorded to the words and tables that all cards share; what was not recorded gives nothing."""
+"""Turns records into the words and tables that all cards share; what was not recorded is left out."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from .measured_models import own_model, teacher_model
 TRAINING_SETTINGS = {
     "steps": "steps",
     "epochs": "epochs",
-    "batch_size": "rows a step",
+    "batch_size": "batch size",
     "learning_rate": "peak learning rate",
     "lr_scheduler_type": "learning rate schedule",
     "warmup_steps": "warm-up steps",
@@ -22,7 +22,7 @@ TRAINING_SETTINGS = {
 
 
 def count(number: int) -> str:
-    """A count for the eye: `742.5 M`, `88.3 k`."""
+    """A readable count: `742.5 M`, `88.3 k`."""
     for size, unit in ((1_000_000_000, " B"), (1_000_000, " M"), (1_000, " k")):
         if number >= size:
             return f"{number / size:.2f}".rstrip("0").rstrip(".") + unit
@@ -56,7 +56,7 @@ def recorded(folder: Path, run: dict[str, Any], evaluation: dict[str, Any]) -> d
 
 
 def measured(evaluation: dict[str, Any]) -> dict[str, Any] | None:
-    """The table of models side by side and how they were measured; None where the card's own model was not."""
+    """The table of models side by side and how they were measured; None if the card's own model was not."""
     if own_model(evaluation).get("wer") is None:
         return None
     models = [row for row in evaluation["models"] if row.get("wer") is not None]
@@ -72,7 +72,7 @@ def measured(evaluation: dict[str, Any]) -> dict[str, Any] | None:
         "words": lambda row: _shown(row, "words", str),
     }
     if beams:
-        # Beams cost time: a speed says nothing without their number.
+        # Beams cost time: a speed means nothing without their number.
         columns |= {
             f"real-time factor, {beams}": lambda row: _shown(row, "real_time_factor", "{:.4f}".format),
             "encoder, s": lambda row: _shown(row, "encoder_seconds", "{:.2f}".format),
@@ -91,17 +91,17 @@ def measured(evaluation: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _command(command: str | None) -> str | None:
-    """A recorded command as it is typed: `python -m fastwhisper` records the path of the module's file."""
+    """A recorded command as typed: `python -m fastwhisper` records the path of the module's file."""
     return command and re.sub(r"^\S*__main__\.py\b", "python -m fastwhisper", command)
 
 
 def named(values: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
-    """Recorded settings by the words for them, in the order of `names`."""
+    """Recorded settings by their readable names, in the order of `names`."""
     return {names[name]: value_words(values[name]) for name in names if values.get(name) is not None}
 
 
 def value_words(value: Any) -> str:
-    """A setting for the eye."""
+    """A readable setting."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
@@ -119,7 +119,7 @@ def hub_link(name: str, kind: str = "") -> str:
 
 
 def _comparison(evaluation: dict[str, Any]) -> str | None:
-    """The student beside its teacher; None where its teacher was not measured with it."""
+    """The student compared with its teacher; None if its teacher was not measured with it."""
     student, teacher = own_model(evaluation), teacher_model(evaluation)
     sentences = []
     if teacher.get("wer") is not None:
@@ -184,8 +184,8 @@ def _minutes(data: dict[str, Any]) -> str | None:
 
 
 def error_limit(evaluation: dict[str, Any]) -> str:
-    """What the measured errors do not tell."""
+    """What the measured errors do not show."""
     name = (evaluation.get("dataset") or {}).get("name") if own_model(evaluation) else None
     if name is None:
         return "No word error rate has been measured for this folder."
-    return f"Errors were measured on {name} alone; expect other rates on other voices, noise, words and languages."
+    return f"Errors were measured only on {name}; expect other rates for other voices, noise, words and languages."

@@ -38,10 +38,10 @@ def plot_curves(log_history: list[dict[str, Any]], path: str | os.PathLike) -> b
         log_history (`list[dict]`):
             `trainer.state.log_history`. Losses in nats per target token, `eval_wer` as a fraction.
         path (`str` or `os.PathLike`):
-            Where the PNG goes.
+            Path of the PNG.
 
     Returns:
-        Whether there was anything to draw; without it no file is written.
+        Whether there was anything to draw; if not, no file is written.
     """
     rows = [_shown(row) for row in log_history]
     draw = [
@@ -51,7 +51,7 @@ def plot_curves(log_history: list[dict[str, Any]], path: str | os.PathLike) -> b
     ]
     if not draw:
         return False
-    # Figure without pyplot: no window system is asked for, and no global state is left behind.
+    # Figure without pyplot: needs no window system and leaves no global state behind.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -71,7 +71,7 @@ def plot_curves(log_history: list[dict[str, Any]], path: str | os.PathLike) -> b
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with the weight of the gold text, and without the parts whose weight is 0: they were not computed."""
+    """The row with the weight of the gold text, and without parts whose weight is 0: they were not computed."""
     if "teacher_weight" not in row or "self_weight" not in row:
         return row
     idle = {part for part, weight in (("teacher_kl", "teacher_weight"), ("self_kl", "self_weight")) if not row[weight]}
@@ -88,7 +88,7 @@ def _draw_lines(axes: "Axes", rows: list[dict[str, Any]], labels: dict[str, str]
     for name, label in labels.items():
         steps, values = _curve(rows, name)
         if steps:
-            # A single point makes no line, and rare points are lost in one.
+            # A single point makes no line, and rare points get lost in one.
             marker = "o" if name == marked or len(steps) == 1 else None
             axes.plot(steps, values, label=label, color=COLOURS[name], marker=marker, markersize=4, linewidth=1.5)
 

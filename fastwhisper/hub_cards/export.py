@@ -1,4 +1,4 @@
-"""A complete Hub folder: what transformers, older releases of it, faster-whisper and vLLM read, in one flat place."""
+"""A complete Hub folder: what current and older transformers, faster-whisper and vLLM read, in one flat folder."""
 
 import json
 import os
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def export_folder(model: "PreTrainedModel", processor: "ProcessorMixin", folder: str | os.PathLike) -> Path:
-    """Save a model and its processor as a folder that is ready for the Hub except for its card.
+    """Save a model and its processor as a folder that is ready for the Hub except for the card.
 
     Returns:
         The folder.
@@ -25,7 +25,7 @@ def export_folder(model: "PreTrainedModel", processor: "ProcessorMixin", folder:
 
 
 def complete_hub_folder(folder: str | os.PathLike, processor: "ProcessorMixin | None" = None) -> Path:
-    """Add what a folder with saved weights lacks: code, both processor files, and all that OpenAI's own folders have.
+    """Add what a folder with saved weights lacks: code, both processor files, and all files of OpenAI's own folders.
 
     Args:
         folder (`str` or `os.PathLike`): Holds `config.json`, safetensors and `generation_config.json`.
@@ -35,7 +35,7 @@ def complete_hub_folder(folder: str | os.PathLike, processor: "ProcessorMixin | 
         The folder.
 
     Raises:
-        InputError: if the folder lacks weights, a config, a generation config or a whole processor.
+        InputError: if the folder lacks weights, a config, a generation config or a complete processor.
     """
     from transformers import WhisperProcessor
 
@@ -45,7 +45,7 @@ def complete_hub_folder(folder: str | os.PathLike, processor: "ProcessorMixin | 
         processor = _own_processor(folder)
     else:
         processor.save_pretrained(folder)
-    # transformers v5 writes processor_config.json alone; older releases, faster-whisper and vLLM read this file.
+    # transformers v5 writes only processor_config.json; older releases, faster-whisper and vLLM read this file.
     processor.feature_extractor.save_pretrained(folder)
     if isinstance(processor, WhisperProcessor):
         write_vocabulary(processor.tokenizer, folder)
@@ -54,10 +54,10 @@ def complete_hub_folder(folder: str | os.PathLike, processor: "ProcessorMixin | 
 
 
 def write_vocabulary(tokenizer: "WhisperTokenizer", folder: Path) -> None:
-    """Write the vocabulary of a Whisper as OpenAI's own folders have it, beside the tokenizer.json that has it all.
+    """Write the vocabulary of a Whisper as in OpenAI's own folders, next to the tokenizer.json that has it all.
 
-    transformers v5 writes `tokenizer.json` alone; whisper.cpp's converter and slow tokenizers read these files.
-    `vocab.json` has the byte pairs alone: the converter takes every key of it for bytes.
+    transformers v5 writes only `tokenizer.json`; whisper.cpp's converter and slow tokenizers read these files.
+    `vocab.json` has only the byte pairs: the converter takes every key for bytes.
     """
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     names = ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -75,7 +75,7 @@ def write_vocabulary(tokenizer: "WhisperTokenizer", folder: Path) -> None:
         write_whole(folder / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     if "extra_special_tokens" in settings:
-        # Its name in OpenAI's folders, which v5 reads as well; v4 fails on the new one.
+        # Its name in OpenAI's folders, which v5 also reads; v4 fails on the new one.
         settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
         write_whole(folder / "tokenizer_config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
     merges = "".join(f"{' '.join(pair)}\n" for pair in model["merges"])
@@ -97,7 +97,7 @@ def _own_processor(folder: Path) -> "ProcessorMixin":
 
     from ..transcription.whisper_checks import check_config, check_extractor, check_tokenizer
 
-    # Without a tokenizer's files AutoProcessor makes an empty one up.
+    # Without a tokenizer's files, AutoProcessor makes up an empty one.
     for files in (("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "vocab.json")):
         if not any((folder / name).is_file() for name in files):
             raise InputError(f"{folder} has no {files[0]}: save the processor that the model was trained with into it")

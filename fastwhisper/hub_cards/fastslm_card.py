@@ -85,14 +85,14 @@ def fastslm_values(folder: Path, name: str, config: dict[str, Any], run: dict, e
 
 
 def rates(config: "FastSLMConfig") -> list[int]:
-    """The tokens per window to choose from; empty where there is no choice."""
+    """The tokens per window to choose from; empty if there is no choice."""
     adapter = config.qformer_config
     choices = sorted({*(adapter.rates or ()), adapter.num_queries})
     return choices if len(choices) > 1 else []
 
 
 def part_rows(costs: "FastSLMCosts") -> list[list[str]]:
-    """Part, parameters, FLOPs for a minute of audio and their share; the totals last."""
+    """Part, parameters, FLOPs for a minute of audio and their share; totals last."""
     total = sum(costs.flops_per_minute.values())
     rows = [
         [
@@ -122,7 +122,7 @@ def longest_audio(folder: Path, dtype: str | None, costs: "FastSLMCosts") -> lis
         if free <= 0:
             rows.append([f"{size} GB of memory", f"none: the weights alone take {quantity(weights, 'B')}"])
         elif seconds is not None:
-            limit = f"{size} GB of memory, {quantity(weights, 'B')} of weights, {cache} of {dtype} cache a second"
+            limit = f"{size} GB of memory, {quantity(weights, 'B')} of weights, {cache} of {dtype} cache per second"
             rows.append([limit, duration(seconds)])
     return rows
 
@@ -144,7 +144,7 @@ def other_options(config: "FastSLMConfig") -> list[list[str]]:
 
 
 def duration(seconds: float) -> str:
-    """A length of audio for the eye: `45 s`, `12 min`, `6.8 h`."""
+    """A readable length of audio: `45 s`, `12 min`, `6.8 h`."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -18,19 +18,19 @@ PROMPT_TOKENS = 32
 
 @dataclass(frozen=True)
 class FastSLMCosts:
-    """What a FastSLM costs, as its card says it.
+    """What a FastSLM costs, as shown in its card.
 
     Args:
-        tokens_per_window (`int`): speech tokens of a whole window, at the rate that the configuration chooses.
-        tokens_per_second (`float`): speech tokens a second at that rate.
+        tokens_per_window (`int`): speech tokens of a whole window, at the configured rate.
+        tokens_per_second (`float`): speech tokens per second at that rate.
         parameters (`dict[str, int]`): parameters of each part; the language model's head is counted with it, once
-            where it is tied.
+            if it is tied.
         flops_per_minute (`dict[str, int]`):
             FLOPs of each part for a minute of audio, counted by torch's flop counter; the language model's are those
             of prefilling the minute's speech tokens, without its head.
-        context_tokens (`int`, *optional*): tokens that the language model takes, `None` without a limit.
+        context_tokens (`int`, *optional*): most tokens that the language model takes, `None` if unlimited.
         cache_bytes_per_second (`float`):
-            what the language model's cache grows by for a second of audio; layers that keep a window of the past or
+            growth of the language model's cache per second of audio; layers that keep a window of the past or
             a state of fixed size do not grow.
     """
 
@@ -43,11 +43,11 @@ class FastSLMCosts:
 
     @property
     def context_seconds(self) -> float | None:
-        """Longest audio whose tokens leave room for a prompt, `None` without a limit; an answer takes room, too."""
+        """Longest audio whose tokens leave room for a prompt, `None` if unlimited; an answer also takes room."""
         return None if self.context_tokens is None else (self.context_tokens - PROMPT_TOKENS) / self.tokens_per_second
 
     def seconds_in_memory(self, free_bytes: int) -> float | None:
-        """Longest audio whose cache fits `free_bytes`, `None` where the cache does not grow."""
+        """Longest audio whose cache fits `free_bytes`, `None` if the cache does not grow."""
         return max(0, free_bytes) / self.cache_bytes_per_second if self.cache_bytes_per_second else None
 
 
@@ -62,7 +62,7 @@ def count_costs(config: FastSLMConfig, dtype: torch.dtype) -> FastSLMCosts:
     tokens_per_window = config.qformer_config.check_rate(config.tokens_per_window)
     rate = tokens_per_window / step
     with torch.device("meta"):
-        # Made of products that every release of torch counts: no fused attention, no fused experts.
+        # Built from operations that every release of torch counts: no fused attention, no fused experts.
         model = FastSLMForCausalLM._from_config(
             copy.deepcopy(config), attn_implementation="eager", experts_implementation="batched_mm"
         )
@@ -95,7 +95,7 @@ def _count_once(modules: list[nn.Module]) -> int:
 
 @torch.inference_mode()
 def _count_window(model: FastSLMModel, tokens_per_window: int) -> dict[str, int]:
-    """FLOPs of each part but the language model for one whole window."""
+    """FLOPs of each part except the language model for one whole window."""
     config = model.config
     features = torch.zeros(1, config.audio_config.num_mel_bins, config.window_mel_frames, device="meta")
     with FlopCounterMode(display=False) as encoding:
@@ -110,7 +110,7 @@ def _count_window(model: FastSLMModel, tokens_per_window: int) -> dict[str, int]
 
 @torch.inference_mode()
 def _count_prefill(model: FastSLMModel, speech_tokens: int) -> tuple[int, float]:
-    """FLOPs of the language model on speech tokens, and the numbers by which its cache grows for each of them."""
+    """FLOPs of the language model on speech tokens, and how many numbers its cache grows by for each of them."""
     config = model.config.text_config
     embeddings = torch.zeros(1, speech_tokens, config.hidden_size, device="meta")
     cache = DynamicCache(config=config)

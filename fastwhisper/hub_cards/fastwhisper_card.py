@@ -17,7 +17,7 @@ ASKD_SETTINGS = {
     "mode": "self-distillation after the teacher (sequential) or beside it (joint)",
     "self_weight": "weight of the self-teacher at the end, α_T",
     "self_teacher": "self-teacher",
-    "ema_decay": "decay a step of the moving average",
+    "ema_decay": "decay per step of the moving average",
     "temperature": "temperature, τ",
     "token_gate": "teacher's term only on tokens where the teacher is better",
     "freeze_encoder": "encoder frozen",
@@ -73,17 +73,17 @@ def window_seconds(config: dict[str, Any]) -> int | float:
 
 
 def teacher_name(config: dict[str, Any], run: dict[str, Any]) -> str | None:
-    """The teacher's name as the student, or else its training, recorded it."""
+    """The teacher's name as recorded by the student, or by its training."""
     return config.get("teacher") or run.get("teacher", {}).get("name")
 
 
 def is_student(config: dict[str, Any], run: dict[str, Any]) -> bool:
-    """Whether the folder's records name a teacher; without one it is a Whisper like any other."""
+    """Whether the folder's records name a teacher; otherwise it is a Whisper like any other."""
     return teacher_name(config, run) is not None or config.get("teacher_decoder_layers") is not None
 
 
 def kept_layers(config: dict[str, Any]) -> list[str]:
-    """Which layers of the teacher the student was built from, a line for each part."""
+    """Which layers of the teacher the student was built from, one line per part."""
     lines = []
     for part in ("decoder", "encoder"):
         kept, available = config.get(f"{part}_layer_map"), config.get(f"teacher_{part}_layers")
@@ -96,7 +96,7 @@ def kept_layers(config: dict[str, Any]) -> list[str]:
 
 
 def _used_settings(askd: dict[str, Any]) -> dict[str, Any]:
-    """The settings that mattered in the run: no decay of an average that was not kept."""
+    """The settings that mattered in the run: for instance no decay of an average that was not kept."""
     return {name: value for name, value in askd.items() if name != "ema_decay" or askd.get("self_teacher") == "ema"}
 
 
@@ -106,7 +106,7 @@ def _limits(config: dict[str, Any], run: dict[str, Any], evaluation: dict[str, A
         f"Its window is {window} seconds of audio, not 30: engines that expect 30 do not run it, and after the first "
         "window the segment times of transformers' pipeline are wrong (its word times are right)."
     )
-    inherited = "It inherits the languages, blind spots and biases of the teacher whose layers it was built from."
+    inherited = "It inherits the languages, blind spots and biases of the teacher that it was built from."
     return [
         error_limit(evaluation),
         *([short] if window != 30 else []),

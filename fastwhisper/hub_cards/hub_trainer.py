@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 
 class HubTrainerMixin(Trainer):
-    r"""Makes a Trainer's pushes complete and keeps private things out of them; name it before the Trainer's class.
+    r"""Makes a Trainer's pushes complete and keeps private data out of them; list it before the Trainer's class.
 
-    `Trainer` uploads its output folder as it is, with `training_args.bin` and absolute paths. Here each push uploads
+    `Trainer` uploads its output folder as it is, with `training_args.bin` and absolute paths. Here, each push uploads
     what [`stage`] gathers: weights, code, processor files and this package's card, never an optimiser's state.
 
     Raises:
         InputError: for a `hub_strategy` that uploads optimiser states.
-        PushError: if the Hub refuses the repository, or cannot be reached.
+        PushError: if the Hub refuses the repository or cannot be reached.
     """
 
     hub_model_id: Any
@@ -70,16 +70,16 @@ class HubTrainerMixin(Trainer):
         Args:
             commit_message (`str`, *optional*): First line of the commit.
             blocking (`bool`, *optional*, defaults to `True`): Wait for the upload.
-            token (`str`, *optional*): By default that of `args`, of `hf auth login` or of the variable HF_TOKEN.
-            revision (`str`, *optional*): Branch; by default that of `args`.
-            private (`bool`, *optional*): Whether a repository that is created is private.
-            card (*optional*): What else the card should say, as for `create_model_card`.
+            token (`str`, *optional*): By default from `args`, `hf auth login` or the variable HF_TOKEN.
+            revision (`str`, *optional*): Branch; by default from `args`.
+            private (`bool`, *optional*): Make a new repository private.
+            card (*optional*): What else to put in the card, as for `create_model_card`.
 
         Returns:
-            The commit, or its future with `blocking=False`; `None` on other processes than the first.
+            The commit, or its future with `blocking=False`; `None` on all processes but the first.
 
         Raises:
-            InputError: if a file holds a secret or a path of this machine; nothing was uploaded.
+            InputError: if a file contains a secret or a local path; nothing was uploaded.
             PushError: if the Hub refuses or cannot be reached.
         """
         if self.hub_model_id is None:
@@ -111,7 +111,7 @@ class HubTrainerMixin(Trainer):
         Args:
             language, license, tags, dataset_tags (*optional*): As for `Trainer.create_model_card`; recorded.
             model_name (`str`, *optional*): By default the name of the repository.
-            finetuned_from, tasks, dataset, dataset_args: Ignored; the folder and its measurements say it.
+            finetuned_from, tasks, dataset, dataset_args: Ignored: the folder and its measurements provide them.
         """
         folder = Path(str(self.args.output_dir))
         if not self.is_world_process_zero() or not (folder / "config.json").is_file():
@@ -126,7 +126,7 @@ class HubTrainerMixin(Trainer):
             logger.warning("no new model card: %s", error)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Upload a checkpoint while training goes on; a failure is logged and stops nothing."""
+        """Upload a checkpoint while training continues; a failure is only logged."""
         if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
         under_way = self.push_in_progress is not None and not self.push_in_progress.is_done()
@@ -137,8 +137,8 @@ class HubTrainerMixin(Trainer):
         try:
             push = self._start_push(Path(checkpoint_folder), f"Training in progress, step {step}")
         except InputError as error:
-            # No reason to end a training: the push can be done later.
-            logger.warning("no push of step %d: %s", step, error)
+            # No reason to stop training: the push can be done later.
+            logger.warning("step %d was not pushed: %s", step, error)
             return
         push.add_done_callback(lambda done: _log_failure(done, step))
         if under_way:
@@ -149,7 +149,7 @@ class HubTrainerMixin(Trainer):
     def _start_push(
         self, folder: Path, commit_message: str, token: str | None = None, revision: str | None = None
     ) -> Future:
-        """Stage a folder now and upload it in a thread of its own.
+        """Stage a folder now and upload it in a separate thread.
 
         The weights are staged as hard links, since a checkpoint may be deleted before its upload is done.
         """

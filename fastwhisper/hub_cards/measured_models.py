@@ -1,4 +1,4 @@
-"""Who is who in an evaluation: the row of the card's own model, that of its teacher, and those of others."""
+"""Which row of an evaluation is the card's own model, which is its teacher, and which are others."""
 
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ def with_roles(
 ) -> dict[str, Any]:
     """The evaluation with a `role` for the card's own model, one for its teacher, and none for any other model.
 
-    The own row is the one that was measured on the folder's weights, whatever the folder was called then. A row that
-    does not say which weights it was measured on must bear the name of the folder or of the model. The teacher's row
-    bears the name that the folder records. Where several rows qualify, none is taken.
+    The own row is the one measured on the folder's weights, whatever the folder was called then. A row that
+    does not say which weights it was measured on must have the name of the folder or of the model. The teacher's row
+    has the name that the folder records. If several rows qualify, none is taken.
 
     Args:
         evaluation (`dict`): As [`compare_models`] reports it; neither the order nor the roles of its rows count.
@@ -35,12 +35,12 @@ def with_roles(
 
 
 def own_model(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The measurements of the card's own model; empty where there are none."""
+    """The measurements of the card's own model; empty if there are none."""
     return next((row for row in evaluation.get("models", []) if row.get("role") in ("student", "model")), {})
 
 
 def teacher_model(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The measurements of its teacher; empty where there are none."""
+    """The measurements of its teacher; empty if there are none."""
     return next((row for row in evaluation.get("models", []) if row.get("role") == "teacher"), {})
 
 
@@ -57,5 +57,5 @@ def _own_row(rows: list[dict[str, Any]], folder: Path, name: str) -> dict[str, A
 
 
 def _place(row: dict[str, Any]) -> str | None:
-    """Where a model was measured: the last component of its folder, or its name on the Hub."""
+    """Where a measured model came from: the last component of its folder, or its name on the Hub."""
     return row.get("folder") or row.get("name")

@@ -1,4 +1,4 @@
-"""A FastSLM as a Hub-ready folder with its card: built from parts, or given."""
+"""Write a FastSLM, newly built or given, as a Hub-ready folder with its card."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -35,17 +35,17 @@ def write_new_fastslm(
     encoder_true_length: bool = False,
     seed: int = 0,
 ) -> FastSLMForCausalLM:
-    """Join a speech encoder and a language model by an untrained adapter, and write model and processor with a card.
+    """Join a speech encoder and a language model with an untrained adapter, and write model and processor with a card.
 
     Args:
         encoder (`str`): Name on the Hub or folder of a Whisper or FastWhisper.
         language_model (`str`): Name on the Hub or folder of a causal language model with its tokenizer.
-        folder (`str` or `os.PathLike`): It must not exist yet; after a failure it does not exist either.
+        folder (`str` or `os.PathLike`): It must not exist yet, and does not exist after a failure.
         num_queries, stage_queries, rates, query_clock, tokens_follow_length, mask_padding (*optional*):
             As in [`HFQFormerConfig`].
         window_overlap, encoder_true_length (*optional*): As in [`FastSLMConfig`].
         window_times (*optional*): As in [`FastSLMProcessor`].
-        seed (`int`, *optional*, defaults to 0): Of the adapter's weights.
+        seed (`int`, *optional*, defaults to 0): Seed of the adapter's weights.
 
     Returns:
         The model.
@@ -55,7 +55,7 @@ def write_new_fastslm(
     """
     check_positive(num_queries=num_queries)
     if query_clock not in QUERY_CLOCKS:
-        raise InputError(f"there is no query_clock {query_clock!r}; it is {' or '.join(QUERY_CLOCKS)}")
+        raise InputError(f"there is no query_clock {query_clock!r}; it must be {' or '.join(QUERY_CLOCKS)}")
     with new_folder(Path(folder)) as place:
         speech_encoder, extractor = load_encoder(encoder)
         base, tokenizer = load_language_model(language_model)
@@ -93,7 +93,7 @@ def write_fastslm(
     folder: str | os.PathLike,
     write_more: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write a model and its processor into a new folder, with their code, a card, and what `write_more` adds.
+    """Write a model and its processor into a new folder, with code, a card, and what `write_more` adds.
 
     Raises:
         InputError: if the folder exists.

@@ -1,4 +1,4 @@
-"""An untrained student as a Hub-ready folder."""
+"""Write an untrained student as a Hub-ready folder."""
 
 import os
 import tempfile
@@ -17,7 +17,7 @@ def write_new_student(
 
     Args:
         teacher (`str`): Name on the Hub or folder of a Whisper.
-        folder (`str` or `os.PathLike`): It must not exist yet; after a failure it does not exist either.
+        folder (`str` or `os.PathLike`): It must not exist yet, and does not exist after a failure.
         decoder_layers (`int`, *optional*, defaults to 4): As for [`FastWhisperForConditionalGeneration.from_teacher`].
         encoder_layers (`int`, *optional*): All of the teacher's by default.
 
@@ -25,11 +25,11 @@ def write_new_student(
         The student.
 
     Raises:
-        InputError: if the folder exists, for a teacher that is no Whisper, or for layers that it does not have.
+        InputError: if the folder exists, for a teacher that is not a Whisper, or for layers that it does not have.
     """
     folder = Path(folder)
     if folder.exists():
-        raise InputError(f"{folder} exists: choose a folder that does not, or remove it")
+        raise InputError(f"{folder} already exists: choose a new folder or remove it")
     model, processor = load_checkpoint(teacher, "cpu", "float32")
     try:
         student = FastWhisperForConditionalGeneration.from_teacher(model, decoder_layers, encoder_layers)

@@ -1,4 +1,4 @@
-"""Uploads a saved folder to the Hub: complete, in one commit, and with nothing private in it."""
+"""Uploads a saved folder to the Hub: complete, in one commit, and without private data."""
 
 import mmap
 import os
@@ -23,16 +23,17 @@ SUFFIXES = {".json", ".safetensors", ".md", ".txt", ".jinja", ".png", ".jpg", ".
 CODE = re.compile(r"(configuration|modeling|processing)_\w+\.py")
 TRAINING_STATE = {"trainer_state.json", "askd_state.json", "scaler.json", "all_results.json"}
 SECRETS = {
-    "a token of the Hub": rb"\bhf_[A-Za-z0-9]{30,}|\bapi_org_[A-Za-z0-9]{30,}",
+    "a Hub token": rb"\bhf_[A-Za-z0-9]{30,}|\bapi_org_[A-Za-z0-9]{30,}",
     "a private key": rb"-----BEGIN [A-Z ]*PRIVATE KEY-----",
     "a GitHub token": rb"\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_\w{40,}",
     "an AWS key": rb"\bAKIA[0-9A-Z]{16}\b",
 }
 LOCAL_PATHS = rb"/home/[\w.-]+/|/Users/[\w.-]+/|/root/[\w.-]+|/tmp/[\w.-]+|/var/folders/|[A-Za-z]:\\{1,2}Users\\{1,2}[\w.-]+|file:///\w"
+AGAIN = "the folder is as it was, and what has arrived is not sent twice: push again"
 
 
 class PushError(InputError):
-    """The Hub did not take the folder; the message says what to do."""
+    """The Hub did not accept the folder; the message says what to do."""
 
 
 def upload_folder_to_hub(
@@ -51,20 +52,20 @@ def upload_folder_to_hub(
     stay on this machine. A second call uploads only what has changed.
 
     Args:
-        folder (`str` or `os.PathLike`): Holds a saved model and its processor.
-        repo_id (`str`): `owner/name`; created if it does not exist.
-        private (`bool`, *optional*): Whether a repository that is created is private.
-        revision (`str`, *optional*): Branch; created if it does not exist.
+        folder (`str` or `os.PathLike`): Contains a saved model and its processor.
+        repo_id (`str`): `owner/name`; created if needed.
+        private (`bool`, *optional*): Make a new repository private.
+        revision (`str`, *optional*): Branch; created if needed.
         create_pr (`bool`, *optional*, defaults to `False`): Open a pull request instead of committing to the branch.
         commit_message (`str`, *optional*): First line of the commit.
-        token (`str`, *optional*): By default that of `hf auth login` or of the variable HF_TOKEN.
+        token (`str`, *optional*): By default from `hf auth login` or the variable HF_TOKEN.
 
     Returns:
         Address of the commit or of the pull request.
 
     Raises:
-        InputError: if the folder holds no model, or if a file holds a secret or a path of this machine.
-        PushError: if the Hub refuses or cannot be reached, or for a name that no repository can have.
+        InputError: if the folder contains no model, or a file contains a secret or a local path.
+        PushError: if the Hub refuses or cannot be reached, or for an invalid repository name.
     """
     from huggingface_hub import HfApi
 
@@ -89,7 +90,7 @@ def upload_staged(
     token: str | None = None,
     create_pr: bool = False,
 ) -> "CommitInfo":
-    """Upload what [`stage`] gathered, in one commit to a repository that exists.
+    """Upload what [`stage`] gathered, in one commit to an existing repository.
 
     Raises:
         PushError: if the Hub refuses or cannot be reached.
@@ -108,41 +109,42 @@ def upload_staged(
 
 @contextmanager
 def hub_errors(repo_id: str) -> Iterator[None]:
-    """Turn the errors of the Hub into a [`PushError`] that says what to do."""
+    """Turn Hub errors into a [`PushError`] that says what to do."""
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
 
     try:
         yield
-    except HfHubHTTPError as error:
-        raise PushError(_refusal(error.response.status_code, repo_id)) from error
+    except (HfHubHTTPError, RuntimeError) as error:
+        # Whatever breaks off the upload of weights comes as a RuntimeError of huggingface_hub, or of hf_xet.
+        refused = error if isinstance(error, HfHubHTTPError) else error.__cause__
+        if isinstance(refused, HfHubHTTPError):
+            raise PushError(_refusal(refused.response.status_code, repo_id)) from error
+        raise PushError(f"the upload to {repo_id} broke off: {_first_line(refused or error)}; {AGAIN}") from error
     except LocalTokenNotFoundError as error:
         raise PushError(_refusal(401, repo_id)) from error
     except HFValidationError as error:
         raise PushError(_wrong_name(repo_id)) from error
-    except ValueError as error:  # metadata in README.md that the Hub refuses, an answer that is not JSON
-        raise PushError(f"the Hub did not take {repo_id}: {error}") from error
+    except ValueError as error:  # metadata in README.md that the Hub refuses, or an answer that is not JSON
+        raise PushError(f"the Hub did not accept {repo_id}: {error}") from error
     except (HTTPError, ConnectionError) as error:
-        raise PushError(
-            f"the connection to {constants.ENDPOINT} failed ({error or type(error).__name__}); the folder is as it "
-            "was: try again, what has arrived is not sent twice"
-        ) from error
+        raise PushError(f"the connection to {constants.ENDPOINT} failed: {_first_line(error)}; {AGAIN}") from error
 
 
 def stage(folder: Path, place: Path, repo_id: str, link: Callable[[Path, Path], object] = os.symlink) -> Path:
-    """Gather all that is uploaded in a new folder, weights as links, and search it for secrets and local paths.
+    """Gather everything to upload in a new folder, weights as links, and search it for secrets and local paths.
 
     Args:
-        folder (`Path`): Holds a saved model, or the adapter that PEFT saved.
-        place (`Path`): Where the new folder is made. It has the name of the old one, which an evaluation may go by.
-        repo_id (`str`): The repository, which the card names.
-        link (`Callable`, *optional*): Makes the second path stand for the first, that of a file of weights.
+        folder (`Path`): Contains a saved model, or an adapter saved by PEFT.
+        place (`Path`): Where to create the new folder. It keeps the old name, which an evaluation may refer to.
+        repo_id (`str`): The repository, for the card.
+        link (`Callable`, *optional*): Makes the second path stand for the first, a file of weights.
 
     Returns:
         The new folder.
 
     Raises:
-        InputError: if the folder holds no model, or a file holds a secret or a path of this machine.
+        InputError: if the folder contains no model, or a file contains a secret or a local path.
     """
     is_adapter = (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
     if not is_adapter:
@@ -170,7 +172,7 @@ def stage(folder: Path, place: Path, repo_id: str, link: Callable[[Path, Path], 
 
 
 def uploaded_files(folder: Path) -> Iterator[Path]:
-    """The files of a folder that belong to a model: no state of a training, nothing hidden except `.eval_results`."""
+    """The files of a folder that belong to a model: no training state, nothing hidden except `.eval_results`."""
     weights = set(weight_files(folder))
     for path in sorted(folder.iterdir()):
         if path.suffix == ".safetensors":
@@ -183,11 +185,11 @@ def uploaded_files(folder: Path) -> Iterator[Path]:
 
 
 def check_private(path: Path, folder: Path) -> None:
-    """Search the bytes of a file for tokens, keys and paths of this machine.
+    """Search the bytes of a file for tokens, keys and local paths.
 
     Args:
         path (`Path`): The file to be uploaded.
-        folder (`Path`): The folder that it came from, whose own path is private, too.
+        folder (`Path`): The folder that it came from, whose own path is also private.
 
     Raises:
         InputError: if one is found; the message names the file and the kind of secret, never the secret.
@@ -197,15 +199,20 @@ def check_private(path: Path, folder: Path) -> None:
     own = [str(place).encode() for place in (folder.resolve(), Path.home()) if len(place.parts) > 2]
     local = b"|".join([LOCAL_PATHS, *map(re.escape, own)])
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for what, pattern in {**SECRETS, "a path of this machine": local}.items():
+        for what, pattern in {**SECRETS, "a local path": local}.items():
             found = re.search(pattern, content)
             if found:
                 line = "" if path.suffix == ".safetensors" else f", line {content[: found.start()].count(10) + 1}"
-                raise InputError(f"{path.name}{line} holds {what}: nothing was uploaded; remove it and push again")
+                raise InputError(f"{path.name}{line} contains {what}: nothing was uploaded; remove it and push again")
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says, without the addresses behind it, which may be signed."""
+    return str(error).partition("\n")[0].partition("http")[0].strip(" :(") or type(error).__name__
 
 
 def _wrong_name(repo_id: str) -> str:
-    return f"{repo_id!r} cannot be the name of a repository: give OWNER/NAME"
+    return f"{repo_id!r} is not a valid repository name: give OWNER/NAME"
 
 
 def _refusal(status: int, repo_id: str) -> str:
@@ -216,5 +223,5 @@ def _refusal(status: int, repo_id: str) -> str:
     if status == 404:
         return f"the Hub has no {repo_id}, or your token cannot see it (404): check owner, name and revision"
     if status >= 500:
-        return f"the Hub failed ({status}); the folder is as it was: try again in a while"
+        return f"the Hub failed ({status}); {AGAIN}, in a while"
     return f"the Hub refused the upload to {repo_id} ({status})"

@@ -1,4 +1,4 @@
-"""Writes the code of a model family flat beside its weights, so that the folder loads without this package."""
+"""Writes the code of a model family flat next to its weights, so that the folder loads without this package."""
 
 import ast
 import json
@@ -23,9 +23,9 @@ class RemoteCode:
     """The code that one model family ships.
 
     Args:
-        files (`tuple[str, ...]`): Paths within the package; what they import from it comes along.
+        files (`tuple[str, ...]`): Paths within the package; what they import from it is included.
         auto_map (`dict[str, str]`): AutoClass to `file.Class`, as `config.json` holds it.
-        settings (`dict`): Further keys of `config.json` that the family needs.
+        settings (`dict`): Other keys of `config.json` that the family needs.
     """
 
     files: tuple[str, ...]
@@ -61,13 +61,13 @@ FAMILIES = {
 
 
 class NotFlattenableError(ValueError):
-    """A file imports what cannot be shipped to the Hub; the message names the file and the line."""
+    """A file imports something that cannot be shipped to the Hub; the message names the file and the line."""
 
 
 def write_remote_code(folder: str | os.PathLike) -> list[Path]:
-    """Write the code of the folder's model family beside its weights and name it in `config.json`.
+    """Write the code of the folder's model family next to its weights and name it in `config.json`.
 
-    Each file is written beside its place and renamed, `config.json` last: an interrupted call leaves a folder that
+    Each file is written under a temporary name and renamed, `config.json` last: an interruption leaves a folder that
     loads.
 
     Args:
@@ -78,7 +78,7 @@ def write_remote_code(folder: str | os.PathLike) -> list[Path]:
 
     Raises:
         InputError: for a `config.json` of another family.
-        NotFlattenableError: if a file of the family imports what cannot be shipped.
+        NotFlattenableError: if a file of the family imports something that cannot be shipped.
     """
     folder = Path(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -97,10 +97,10 @@ def write_remote_code(folder: str | os.PathLike) -> list[Path]:
 
 
 def flattened_sources(files: list[Path], package: Path = PACKAGE) -> dict[str, str]:
-    """File name to source with only same-folder imports, for `files` and all that they import from the package.
+    """File name to source with only same-folder imports, for `files` and everything they import from the package.
 
     Raises:
-        NotFlattenableError: for an import that cannot be flattened, or for two files of one name.
+        NotFlattenableError: for an import that cannot be flattened, or for two files of the same name.
     """
     sources: dict[str, str] = {}
     paths: dict[str, Path] = {}
@@ -117,7 +117,7 @@ def flattened_sources(files: list[Path], package: Path = PACKAGE) -> dict[str, s
 
 
 def flatten_source(path: Path, package: Path = PACKAGE) -> tuple[str, list[Path]]:
-    """The source of a file with its package-relative imports made same-folder ones, and the files that these name.
+    """The source of a file with its package-relative imports turned into same-folder ones, and the files they name.
 
     Raises:
         NotFlattenableError: for an import of a module outside the shipped rooms, of a module as a name
@@ -159,13 +159,13 @@ def _relative_target(node: ast.ImportFrom, path: Path, package: Path) -> Path:
     rooms = [package / room for room in SHIPPED_ROOMS]
     if target.parent not in rooms or not target.is_file():
         raise NotFlattenableError(
-            f"{place}: {target} is no file of {' or '.join(SHIPPED_ROOMS)}, the rooms whose files are shipped"
+            f"{place}: {target} is not a file of {' or '.join(SHIPPED_ROOMS)}, the rooms whose files are shipped"
         )
     return target
 
 
 def _check_text_imports(sources: dict[str, str]) -> None:
-    """transformers looks for relative imports by a pattern over the whole text, docstrings and comments included."""
+    """transformers searches the whole text for relative imports, docstrings and comments included."""
     for name, source in sources.items():
         for module in re.findall(r"^\s*(?:from|import)\s+\.(\S*)", source, flags=re.MULTILINE):
             if f"{module}.py" not in sources:

@@ -11,7 +11,7 @@ from .pseudo_labels import LabelReport, LabelSettings, label_dataset, this_proce
 
 
 def label(
-    model: str,
+    model: str | os.PathLike,
     dataset: DatasetSource,
     output: str | os.PathLike,
     *,
@@ -36,7 +36,7 @@ def label(
     A killed run resumes where it stopped when run again. Several processes share the batches among them.
 
     Args:
-        model (`str`): The teacher: name on the Hub or folder.
+        model (`str` or `os.PathLike`): The teacher: name on the Hub or folder.
         dataset (`DatasetSource`): Name on the Hub, folder, or dataset, as for [`load_speech_dataset`].
         output (`str` or `os.PathLike`): New folder for `metadata.jsonl`, or that of a run to resume.
         dataset_config, split, audio_column, text_column, limit, streaming (*optional*):
@@ -74,7 +74,7 @@ def label(
         teacher, processor = load_checkpoint(model, device or str(state.device), dtype)
     options = GenerationOptions(language=language, task=task, timestamps=timestamps, batch_size=batch_size)
     source = {
-        "model": model,
+        "model": os.fspath(model),
         "dataset": os.fspath(dataset) if isinstance(dataset, str | os.PathLike) else None,
         "dataset_config": dataset_config,
         "split": split,

@@ -199,16 +199,24 @@ def _load_rows(
 
 
 def _audio_file(row: Mapping[str, Any], clip: np.ndarray, folder: Path, index: int) -> str:
-    """Where the row's audio is: its own file or, for audio from memory, a new one in the output folder."""
+    """The audio's path relative to the output folder: its own file or, for audio from memory, a new one there."""
     path = audio_path(row["audio"])
     if path is not None:
-        return os.path.abspath(path)
+        return _seen_from(folder, path)
     name = f"audio/{index:08d}.flac"
     (folder / "audio").mkdir(exist_ok=True)
     beside = folder / f"{name}.part"
     soundfile.write(beside, np.clip(clip, -1.0, 1.0), SAMPLING_RATE, format="FLAC", subtype="PCM_16")
     os.replace(beside, folder / name)
     return name
+
+
+def _seen_from(folder: Path, path: str) -> str:
+    try:
+        # From where the folder is itself: `..` leads out of that, not out of a link to it.
+        return Path(os.path.relpath(os.path.abspath(path), os.path.realpath(folder))).as_posix()
+    except ValueError:  # another drive of Windows
+        return os.path.abspath(path)
 
 
 def _labelled_row(

@@ -7,7 +7,7 @@ import torch
 
 from .prompt_audio import PromptAudio, placeholder_runs
 
-# Tokens of text that a second of speech may need, and some on top. Generous, since the model ends by itself.
+# Tokens of text that a second of speech may need, plus some extra. Generous, since the model stops by itself.
 TEXT_TOKENS_PER_SECOND = 10
 EXTRA_TEXT_TOKENS = 32
 
@@ -17,12 +17,12 @@ class AudioTooLongError(ValueError):
 
 
 def context_tokens(config: Any) -> int | None:
-    """Tokens that the language model of a `FastSLMConfig` can attend to; `None` where it knows no limit."""
+    """Tokens that the language model of a `FastSLMConfig` can attend to; `None` if it names no limit."""
     return getattr(config.text_config, "max_position_embeddings", None)
 
 
 def answer_tokens(seconds: float) -> int:
-    """New tokens for a transcript of so many seconds."""
+    """New tokens for a transcript of that many seconds."""
     return math.ceil(TEXT_TOKENS_PER_SECOND * seconds) + EXTRA_TEXT_TOKENS
 
 

@@ -1,6 +1,6 @@
 """Jinja templates of chats with audio."""
 
-# In front of a tokenizer's own template, which knows text alone: contents become strings.
+# Goes before a tokenizer's own template, which only knows text: contents become strings.
 FLATTEN_TEMPLATE = """\
 {%- set flat = namespace(messages=[]) -%}
 {%- for message in messages -%}

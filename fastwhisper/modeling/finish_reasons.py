@@ -1,4 +1,4 @@
-"""How an answer ended: by itself, at the length it may have, or in a loop."""
+"""How an answer ended: by itself, at its maximum length, or in a loop."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ FINISHED, CUT_BY_LENGTH, CUT_BY_LOOP_GUARD = "stop", "length", "loop"
 
 
 class LoopGuard(StoppingCriteria):
-    r"""Stops a row that ends in one n-gram over and over.
+    r"""Stops a row that repeats one n-gram over and over.
 
     A row ends in a loop if its last `max(min_repeats * n, min_length)` tokens repeat with a period of n tokens, for
-    an n from 1 to `max_period`. A few words said a few times in a row are no loop.
+    an n from 1 to `max_period`. A few words repeated a few times are not a loop.
 
     Args:
         prompt_length (`int`): Tokens before the generated ones.
@@ -43,7 +43,7 @@ class LoopGuard(StoppingCriteria):
 
 
 def end_token_ids(model: Any) -> torch.Tensor:
-    """Ids that end an answer of a FastSLM, then the one that fills the rest of its row, `(ids,)`."""
+    """Ids that end an answer of a FastSLM, then the one that pads the rest of its row, `(ids,)`."""
     ends = model.generation_config.eos_token_id
     ends = model.config.eos_token_id if ends is None else ends
     ends = ends if isinstance(ends, list) else [ends]
@@ -51,7 +51,7 @@ def end_token_ids(model: Any) -> torch.Tensor:
 
 
 def before_end(generated: torch.Tensor, end_ids: torch.Tensor) -> torch.Tensor:
-    """The ids of an answer `(tokens,)` up to its first end; all of them where it has none."""
+    """The ids of an answer `(tokens,)` up to its first end; all of them if it has none."""
     ends = torch.isin(generated, end_ids.to(generated.device)).nonzero()
     return generated[: int(ends[0])] if len(ends) else generated
 

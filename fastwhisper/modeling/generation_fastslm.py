@@ -1,4 +1,4 @@
-"""Generation from speech: a budget from the audio's duration, a guard against loops, and no silent cut."""
+"""Generation from speech: a budget from the audio's duration, a guard against loops, and no silent truncation."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -39,24 +39,24 @@ class FastSLMGenerationMixin(GenerationMixin):
     ) -> Any:
         r"""As [`GenerationMixin.generate`], with the audio encoded once, before the first step.
 
-        `max_new_tokens` follows from the audio's duration unless a length is given. Prompt and answer come back in
+        `max_new_tokens` follows from the audio's duration unless a length is given. Prompt and answer are returned in
         one tensor, as from any causal model; with `return_dict_in_generate=True` the result has `finish_reasons`,
         one for each sequence: `"stop"` (ended by itself), `"length"` or `"loop"` (ended by the loop guard).
 
         Args:
             loop_guard (`bool`, *optional*, defaults to `True`): Stop a sequence that repeats itself.
             long_form (`"stitch"`, *optional*):
-                Answer spans of the audio one after the other and join the answers: for transcripts of recordings
-                beyond the language model's context. One audio a prompt. Prompts with the times of windows keep them
+                Answer spans of the audio one after another and join the answers: for transcripts of recordings
+                beyond the language model's context. One audio per prompt. Prompts with window times keep them
                 span by span, and need `tokenizer`, which reads them.
             span_windows (`int`, *optional*): Windows of a span; as many as the context allows by default.
             window_token_counts (`list[int]` or `torch.Tensor`, *optional*):
                 With `audio_features`: how many of them belong to each window, as `get_audio_features` returns it.
-                Without it all windows but the last of a prompt are taken to be whole.
-            window_progress (`Callable`, *optional*): Called with the windows encoded so far, and all.
+                Without it, all windows of a prompt except the last are assumed to be whole.
+            window_progress (`Callable`, *optional*): Called with the number of windows encoded so far, and of all.
             span_progress (`Callable`, *optional*):
                 Called after each span of `long_form="stitch"` with the windows answered so far, and all.
-            kwargs: Further arguments of `GenerationMixin.generate` and of `forward`.
+            kwargs: Other arguments of `GenerationMixin.generate` and of `forward`.
 
         Raises:
             AudioTooLongError: if the audio does not fit the language model's context, with tokens needed, tokens
@@ -71,7 +71,7 @@ class FastSLMGenerationMixin(GenerationMixin):
                 inputs, generation_config, logits_processor, stopping_criteria, **kwargs
             )
         if long_form not in (None, "stitch"):
-            raise ValueError(f"long_form={long_form!r} is unknown; it is None or 'stitch'")
+            raise ValueError(f"long_form={long_form!r} is unknown; it must be None or 'stitch'")
         if span_windows is not None and (long_form is None or span_windows < 1):
             raise ValueError(f"span_windows={span_windows} must be at least 1, and needs long_form='stitch'")
         audio = self._encode_audio(inputs, window_token_counts, window_progress, kwargs)
@@ -99,7 +99,7 @@ class FastSLMGenerationMixin(GenerationMixin):
             if not any(given.values()):
                 kwargs["max_new_tokens"] = budget(self.config, inputs, attention_mask, audio)
             if kwargs.get("assistant_model") is None:
-                # An assistant needs the audio in its own width, and encodes it itself.
+                # An assistant needs the audio in its own width, so it encodes it itself.
                 kwargs = {name: value for name, value in kwargs.items() if name not in AUDIO_INPUTS}
                 kwargs["audio_features"] = torch.cat([prompt.features for prompt in audio])
         suppressed = kwargs.pop("suppress_tokens", None) or settings.suppress_tokens or []
@@ -119,7 +119,7 @@ class FastSLMGenerationMixin(GenerationMixin):
         audio = {name: kwargs.pop(name) for name in AUDIO_INPUTS if name in kwargs}
         model_inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)  # type: ignore[misc]
         ids = model_inputs.get("input_ids")
-        # A step with a cache sees one id: no look at it, which would wait for the device.
+        # A step with a cache sees one id; looking at it would wait for the device.
         if ids is not None and ids.shape[1] > 1 and (ids == self.config.audio_token_id).any():
             model_inputs.update(audio)
         return model_inputs
@@ -153,7 +153,7 @@ class FastSLMGenerationMixin(GenerationMixin):
         progress: Callable | None,
         kwargs: dict,
     ) -> list[PromptAudio]:
-        """The audio of each prompt; an empty list for text alone."""
+        """The audio of each prompt; an empty list for text only."""
         config, placeholders = self.config, self._placeholders(input_ids)
         features, mask = kwargs.get("audio_features"), kwargs.get("input_features_mask")
         if features is not None:

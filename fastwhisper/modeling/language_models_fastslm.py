@@ -1,4 +1,4 @@
-"""Which causal language models a FastSLM can be built on, and what it takes over from them."""
+"""Which causal language models a FastSLM can be built on, and what it takes from them."""
 
 import inspect
 from typing import Any
@@ -12,14 +12,14 @@ def body_and_head(language_model: PreTrainedModel) -> tuple[PreTrainedModel, nn.
     """The headless model of a causal language model, and its head.
 
     Raises:
-        ValueError: for a model that has no such parts, or for parts that a FastSLM has no place for: it would answer
-            otherwise once it is saved and loaded.
+        ValueError: for a model without such parts, or for parts that a FastSLM cannot hold: it would answer
+            differently after being saved and loaded.
     """
     name, config = type(language_model).__name__, language_model.config
     head: Any = language_model.get_output_embeddings()
     body: Any = language_model.base_model
     if head is None or body is language_model:
-        raise ValueError(f"{name} is no causal language model with a head of its own")
+        raise ValueError(f"{name} is not a causal language model with its own head")
     if getattr(head, "bias", None) is not None:
         raise ValueError(f"{name} cannot be the language model: its head has a bias, as in Phi-2, GPT-J and CTRL")
     if "past_key_values" not in inspect.signature(body.forward).parameters:
@@ -36,7 +36,7 @@ def body_and_head(language_model: PreTrainedModel) -> tuple[PreTrainedModel, nn.
 
 @torch.no_grad()
 def check_logits(model: PreTrainedModel, language_model: PreTrainedModel) -> None:
-    """Compare a FastSLM with its language model on a few ids: some do more to their logits than is rebuilt here.
+    """Compare a FastSLM with its language model on a few ids: some process their logits in ways not rebuilt here.
 
     Raises:
         ValueError: if they differ.

@@ -1,4 +1,4 @@
-"""FastSLM: hours of speech for a causal language model, at 1.67 tokens a second.
+"""FastSLM: hours of speech for a causal language model, at 1.67 tokens per second.
 
 A Whisper encoder reads windows of 30 s, an HFQ-Former turns each into a few speech tokens, a projector brings them to
 the width of the language model, where they take the place of audio placeholders. Source: arXiv 2601.06199.
@@ -59,10 +59,10 @@ class FastSLMModel(FastSLMPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> "FastSLMModel":
-        """As usual, but a frozen encoder stays in evaluation mode: no dropout on features that cannot adapt."""
+        """As usual, but a frozen encoder stays in evaluation mode: no dropout on features that are not trained."""
         super().train(mode)
         if self.config.freeze_audio_tower:
-            # Here and not in the constructor: loading makes every parameter trainable, and calls eval() at its end.
+            # Here and not in the constructor: loading makes every parameter trainable and calls eval() at the end.
             self.audio_tower.requires_grad_(False).eval()
         return self
 
@@ -91,7 +91,7 @@ class FastSLMModel(FastSLMPreTrainedModel):
             tokens_per_window (`int`, *optional*):
                 One of `qformer_config.rates`; `config.tokens_per_window` by default.
             progress (`Callable`, *optional*):
-                Called after each block with the windows encoded so far, and all.
+                Called after each block with the number of windows encoded so far, and of all.
 
         Returns:
             `FastSLMAudioOutput`: flat tokens in `pooler_output`, tokens of each window in `window_token_counts`.
@@ -182,7 +182,7 @@ class FastSLMModel(FastSLMPreTrainedModel):
         if input_ids is not None and not (continues and audio_features is None):
             placeholders = self.get_placeholder_mask(input_ids, audio_features)
             if audio_features is not None:
-                # Placeholder ids may lie outside of the vocabulary: any other row serves until it is overwritten.
+                # Placeholder ids may be outside the vocabulary: any other row will do until it is overwritten.
                 inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(placeholders, 0))
                 speech = audio_features.to(inputs_embeds.device, inputs_embeds.dtype)
                 inputs_embeds = inputs_embeds.masked_scatter(placeholders[..., None], speech)
@@ -246,11 +246,11 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
                 Without a tokenizer the placeholder is the first id after the vocabulary.
             audio_token (`str`, *optional*, defaults to `"<|AUDIO|>"`): The placeholder in `tokenizer`.
             dtype (`torch.dtype`, *optional*): Of all parts; the language model's by default.
-            settings: Further fields of [`FastSLMConfig`], such as `encoder_window_batch`.
+            settings: Other fields of [`FastSLMConfig`], for example `encoder_window_batch`.
 
         Raises:
-            ValueError: for parts that are no Whisper or no causal language model, a tokenizer without `audio_token`,
-                and a language model that a FastSLM cannot hold whole: see `body_and_head` and `check_logits`.
+            ValueError: for parts other than a Whisper and a causal language model, a tokenizer without `audio_token`,
+                or a language model that a FastSLM cannot hold completely: see `body_and_head` and `check_logits`.
         """
         encoder = load_speech_encoder(speech_encoder)
         if not isinstance(language_model, PreTrainedModel):
@@ -331,15 +331,15 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
         tokens_per_window: int | None = None,
         **kwargs,
     ) -> FastSLMCausalLMOutput:
-        """Logits, and the loss of the next token where `labels` are given.
+        """Logits, and the loss of the next token if `labels` are given.
 
         Args:
             input_ids, input_features, input_features_mask, audio_features, tokens_per_window:
                 As in [`FastSLMModel.forward`].
             labels (`torch.LongTensor`, *optional*):
-                `(batch, length)`, -100 where there is none; speech positions never count.
+                `(batch, length)`, -100 for none; speech positions never count.
             logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0):
-                Compute the logits of that many last positions (0: of all), or of the positions given.
+                Compute the logits of that many last positions (0: all), or of the given positions.
         """
         outputs = self.model(
             input_ids=input_ids,

@@ -36,8 +36,8 @@ MAX_LENGTH = 448
 class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
     r"""Whisper with a language modelling head, whose loss is right under gradient accumulation.
 
-    The only difference to the stock class in computation is the loss: with `num_items_in_batch` it is the sum over
-    target tokens divided by that number, so that `Seq2SeqTrainer` needs no correction of its own.
+    Only the loss is computed differently from the stock class: with `num_items_in_batch` it is the sum over
+    target tokens divided by that number, so that `Seq2SeqTrainer` needs no correction.
     """
 
     config_class = FastWhisperConfig
@@ -53,9 +53,9 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
     ) -> "FastWhisperForConditionalGeneration":
         r"""Build a student from maximally spaced layers of a Whisper teacher; everything else is copied.
 
-        The first and the last layer are always in; a single decoder layer is the last one of the teacher, which its
-        output head was trained on. With all layers kept the student says what its teacher says: logits, prompts, beams
-        and whatever else its configs fix are equal. Where the teacher's generation config knows no languages or
+        The first and the last layer are always included; a single decoder layer is the teacher's last, which its
+        output head was trained on. With all layers kept, the student gives the teacher's output: logits, prompts,
+        beams and everything else set by its configs are equal. If the teacher's generation config has no languages or
         timestamps, the student's is completed from the tokenizer beside the teacher.
 
         Args:
@@ -66,11 +66,11 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
             encoder_layers (`int`, *optional*):
                 Encoder layers of the student; all of the teacher's by default.
             kwargs:
-                Passed to `from_pretrained` where `teacher` is a name or folder, such as `revision` or `dtype`
+                Passed to `from_pretrained` if `teacher` is a name or folder, for example `revision` or `dtype`
                 (float32 unless given).
 
         Raises:
-            ValueError: for a teacher that is no Whisper, is quantised or has adapters, and for layers that it lacks.
+            ValueError: for a teacher that is not a Whisper, is quantised or has adapters, or for layers that it lacks.
 
         Source: Distil-Whisper (arXiv 2311.00430), section 3, for the maximally spaced initialisation.
         """
@@ -108,15 +108,16 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
     ) -> None:
         """As [`PreTrainedModel.save_pretrained`]; the folder also holds the code that loads it without the package."""
         super().save_pretrained(save_directory, is_main_process=is_main_process, push_to_hub=push_to_hub, **kwargs)
-        # Not left to the config alone: it may be remote code, while this class is the installed one.
+        # Not left to the config: it may be remote code, while this class is the installed one.
         if is_main_process and os.path.isfile(os.path.join(save_directory, "config.json")):
             write_own_code(save_directory)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "peft_config":  # where peft leaves the configs of the adapters that it puts into a model
-            for adapter in value.values():
-                adapter.save_pretrained = partial(_save_adapter_config, adapter)
-        super().__setattr__(name, value)
+    def state_dict(self, *args, **kwargs) -> Any:
+        """As that of every module; the adapters in the model, which peft saves next, will name Whisper as theirs."""
+        # Here and not where the adapters come in: of a second one peft tells the model nothing.
+        for adapter in vars(self).get("peft_config", {}).values():
+            adapter.save_pretrained = partial(_save_adapter_config, adapter)
+        return super().state_dict(*args, **kwargs)
 
     @can_return_tuple
     def forward(
@@ -174,7 +175,7 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
 
 
 def spaced_layers(available: int, kept: int, part: str) -> list[int]:
-    """Indices of `kept` maximally spaced layers out of `available`, first and last in; the last one for `kept=1`.
+    """Indices of `kept` maximally spaced layers out of `available`, including the first and last; `kept=1`: the last.
 
     Raises:
         ValueError: if `kept` is not between 1 and `available`; the message names `part` and both numbers.
@@ -192,8 +193,8 @@ def spaced_layers(available: int, kept: int, part: str) -> list[int]:
 def map_alignment_heads(
     alignment_heads: list[list[int]] | None, decoder_layer_map: list[int], attention_heads: int
 ) -> list[list[int]]:
-    """Alignment heads `[layer, head]` of a teacher as those of its student; all heads of the last half of the
-    student's decoder where none survives.
+    """A teacher's alignment heads `[layer, head]` mapped to its student; all heads of the last half of the
+    student's decoder if none survives.
     """
     position = {layer: index for index, layer in enumerate(decoder_layer_map)}
     mapped = [[position[layer], head] for layer, head in alignment_heads or [] if layer in position]
@@ -218,14 +219,12 @@ def _teacher_config(teacher: nn.Module | str | os.PathLike, kwargs: dict) -> Whi
             f"(model_type {config.model_type!r}) is not one"
         )
     if getattr(config, "quantization_config", None) is not None:
-        raise ValueError(
-            f"{name} is quantised, and a student starts from whole weights: give the model that it was made of"
-        )
+        raise ValueError(f"{name} is quantised, but a student needs the weights from before quantisation")
     return config
 
 
 def _tokenizer_beside(checkpoint: str, kwargs: dict) -> PreTrainedTokenizerBase | None:
-    """The tokenizer in the folder or repository of a checkpoint; `None` where it has none, and for no name."""
+    """The tokenizer in the folder or repository of a checkpoint; `None` if it has none, or without a name."""
     if not checkpoint:
         return None
     options = {
@@ -240,9 +239,9 @@ def _tokenizer_beside(checkpoint: str, kwargs: dict) -> PreTrainedTokenizerBase 
 
 
 def _save_adapter_config(adapter: Any, folder: str | os.PathLike, **kwargs) -> None:
-    """As `PeftConfig.save_pretrained`, with Whisper as the class that the adapters belong to.
+    """As `PeftConfig.save_pretrained`, but records Whisper as the class that the adapters belong to.
 
-    peft records the class of the model, and its `AutoPeftModel` loads no classes but those of transformers. Adapters
+    peft records the class of the model, but its `AutoPeftModel` only loads classes of transformers. Adapters
     fit both: the modules are the same.
     """
     if kwargs.get("auto_mapping_dict") is not None:
@@ -261,7 +260,7 @@ def _package_version() -> str | None:
 def _selected_weights(
     weights: dict[str, torch.Tensor], decoder_map: list[int], encoder_map: list[int]
 ) -> dict[str, torch.Tensor]:
-    """The teacher's weights with the layers of the two maps alone, renumbered."""
+    """The teacher's weights with only the layers of the two maps, renumbered."""
     selected = {name: weight for name, weight in weights.items() if ".layers." not in name}
     for part, layer_map in (("decoder", decoder_map), ("encoder", encoder_map)):
         for target, source in enumerate(layer_map):
@@ -277,9 +276,9 @@ def _selected_weights(
 def _student_generation_config(
     teacher: GenerationConfig, decoder_map: list[int], config: WhisperConfig
 ) -> GenerationConfig:
-    """The teacher's generation config as it is, but for what names layers or positions.
+    """The teacher's generation config, unchanged except for what names layers or positions.
 
-    Not even `forced_decoder_ids`, which are deprecated, may go: `generate` would fall back on those in `config.json`,
+    Not even the deprecated `forced_decoder_ids` may go: `generate` would fall back on those in `config.json`,
     and the student would be prompted for another language or task than its teacher.
     """
     generation_config = copy.deepcopy(teacher)
@@ -288,7 +287,7 @@ def _student_generation_config(
     generation_config.alignment_heads = heads  # type: ignore[attr-defined]
     generation_config.max_length = min(teacher.max_length or MAX_LENGTH, MAX_LENGTH, config.max_target_positions)
     generation_config._from_model_config = False
-    # Left by an earlier speculative decoding, it would make a student stop after its first window.
+    # Left over from speculative decoding, it would make a student stop after its first window.
     generation_config.__dict__.pop("force_unique_generate_call", None)
     return generation_config
 

@@ -1,4 +1,4 @@
-"""HFQ-Former: a hierarchical frame Q-Former, from the frames of a speech encoder to a few speech tokens a window.
+"""HFQ-Former: a hierarchical frame Q-Former, from the frames of a speech encoder to a few speech tokens per window.
 
 Source: arXiv 2601.06199. Every option of `HFQFormerConfig` that the paper does not have is off by default.
 """
@@ -185,7 +185,7 @@ class HFQFormer(PreTrainedModel):
     input_modalities = "audio"
     supports_gradient_checkpointing = True
     _no_split_modules = ["HFQCompressor", "HFQDownsampler", "HFQBlock"]
-    # The attention of torch serves whatever is set for the language model beside it.
+    # torch's attention is used here whatever is set for the language model.
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -207,7 +207,7 @@ class HFQFormer(PreTrainedModel):
 
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:
-        return True  # What is set for the language model beside it does not concern the attention here.
+        return True  # What is set for the language model does not affect the attention here.
 
     def forward(
         self,
@@ -219,10 +219,10 @@ class HFQFormer(PreTrainedModel):
 
         Args:
             hidden_states (`torch.Tensor`):
-                Encoder frames `(windows, frames, hidden)`, 50 a second; fewer than `max_source_positions` are the
+                Encoder frames `(windows, frames, hidden)`, 50 per second; fewer than `max_source_positions` are the
                 beginning of a window whose rest is padding.
             frame_lengths (`torch.Tensor`, *optional*):
-                Frames of audio in each window, `(windows,)`; read where `mask_padding` or `tokens_follow_length` is
+                Frames of audio in each window, `(windows,)`; used if `mask_padding` or `tokens_follow_length` is
                 on. All frames by default.
             tokens_per_window (`int`, *optional*):
                 One of `config.rates`; `config.num_queries` by default.

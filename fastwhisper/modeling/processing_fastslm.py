@@ -7,7 +7,7 @@ from typing import Any
 from transformers.utils.versions import require_version
 
 # ruff: noqa: E402
-# Ahead of what earlier versions lack, so that the error is one line that says so.
+# Before importing what earlier versions lack, so that the error is one line that says so.
 require_version("transformers>=5.20")
 
 import numpy as np
@@ -27,6 +27,7 @@ from transformers.audio_utils import (
 from transformers.processing_utils import AudioKwargs, ProcessingKwargs
 
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, tokens_in_window
+from .chat_checks_fastslm import checked_chats
 from .chat_templates_fastslm import CHATML_TEMPLATE, FLATTEN_TEMPLATE
 from .speech_tokens import AUDIO_TOKENS, TASK_TOKENS, add_speech_tokens
 from .waveforms import SAMPLING_RATE, mono_samples
@@ -48,7 +49,7 @@ class FastSLMProcessorKwargs(ProcessingKwargs, total=False):
 
     audio_kwargs: FastSLMAudioKwargs  # type: ignore[misc]
 
-    # Before transformers 5.23 the defaults are looked for here alone, from then on also here.
+    # Before transformers 5.23 the defaults are looked up only here, since then also here.
     _defaults = {  # type: ignore[misc]
         "text_kwargs": {"padding": True, "padding_side": "left", "return_tensors": "pt"},
         "audio_kwargs": {"sampling_rate": SAMPLING_RATE, "return_tensors": "pt"},
@@ -69,11 +70,11 @@ class FastSLMProcessor(ProcessorMixin):
         tokens_follow_length (`bool`, *optional*, defaults to `False`): As in [`HFQFormerConfig`].
         window_overlap (`float`, *optional*, defaults to 0.0): Seconds that neighbouring windows share.
         window_times (`bool`, *optional*, defaults to `False`):
-            Write the time at which a window starts within its audio, such as `[00:30]`, before its placeholders.
+            Write the time at which a window starts within its audio, for example `[00:30]`, before its placeholders.
         transcription_prompt (`str`, *optional*): What `apply_transcription_request` asks.
 
     Raises:
-        ValueError: for a feature extractor of another window and a tokenizer without the audio token.
+        ValueError: for a feature extractor with another window, or a tokenizer without the audio token.
     """
 
     valid_processor_kwargs = FastSLMProcessorKwargs  # type: ignore[assignment]
@@ -108,7 +109,7 @@ class FastSLMProcessor(ProcessorMixin):
         self.window_overlap = window_overlap
         self.window_times = window_times
         self.transcription_prompt = transcription_prompt
-        # AutoProcessor looks for remote code here alone: config.json does not count where this file names a class.
+        # AutoProcessor looks for remote code only here: config.json does not count if this file names a class.
         self.auto_map = {"AutoProcessor": "processing_fastslm.FastSLMProcessor"}
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
 
@@ -120,13 +121,13 @@ class FastSLMProcessor(ProcessorMixin):
         config: PreTrainedConfig | None = None,
         **settings: Any,
     ) -> "FastSLMProcessor":
-        r"""Build for any language model's tokenizer; its chat format is kept, and ChatML is used where it has none.
+        r"""Build for any language model's tokenizer; its chat format is kept, and ChatML is used if it has none.
 
         Args:
             feature_extractor (`WhisperFeatureExtractor`): Of the speech encoder.
             tokenizer (`PreTrainedTokenizerBase`): Gets the tokens of `add_speech_tokens` that it lacks.
             config (`FastSLMConfig`, *optional*): Of the model; the published one by default.
-            settings: Further arguments of the class.
+            settings: Other arguments of the class.
         """
         add_speech_tokens(tokenizer)
         if config is not None:
@@ -164,7 +165,7 @@ class FastSLMProcessor(ProcessorMixin):
 
         Raises:
             ValueError: if audios and placeholders differ in number (with both), or for audio that is empty, not
-                finite, not at 16 kHz, or no sound at all.
+                finite, not at 16 kHz, or not audio at all.
         """
         self._check_counts(text, audio)
         # transformers' own signature begins with images.
@@ -188,8 +189,10 @@ class FastSLMProcessor(ProcessorMixin):
                 Add `labels` `(batch, length)`: the ids of the last turn, which is the assistant's, and -100 before it.
 
         Raises:
-            ValueError: with `output_labels`, if the last turn is not an assistant's.
+            ValueError: for a chat without turns, a turn without a role, a part that is neither text nor audio, a file
+                that is not there; with `output_labels`, if the last turn is not an assistant's.
         """
+        conversation = checked_chats(conversation)
         # The template writes every special token itself, as for a tokenizer.
         kwargs["processor_kwargs"] = {"add_special_tokens": False, **(kwargs.get("processor_kwargs") or {})}
         if not output_labels:
@@ -234,7 +237,7 @@ class FastSLMProcessor(ProcessorMixin):
             kwargs: Further arguments of `apply_chat_template`.
 
         Raises:
-            ValueError: for no audio, and for lists that are not as long as the list of audio.
+            ValueError: for no audio, or for lists that are not as long as the list of audio.
         """
         audios = list(make_list_of_audio_chat_template(audio))
         if not audios:
@@ -300,6 +303,16 @@ class FastSLMProcessor(ProcessorMixin):
         return features, mask
 
     def _check_counts(self, text: str | list[str] | None, audio: Any) -> None:
+        named = next(
+            (one for one in (audio if isinstance(audio, (list, tuple)) else [audio]) if isinstance(one, str)), None
+        )
+        if named is not None:
+            raise ValueError(
+                f"the audio of a call is samples, not the file {named!r}: apply_chat_template and "
+                "apply_transcription_request read files"
+            )
+        if text is not None and not text and not isinstance(text, str):
+            raise ValueError("there is no text: give a text or several")
         wanted = sum(one.count(self.audio_token) for one in ([text] if isinstance(text, str) else text or []))
         given = 0 if audio is None else len(make_list_of_audio(audio))
         if wanted != given:
@@ -329,7 +342,7 @@ class FastSLMProcessor(ProcessorMixin):
 
     @property
     def step_samples(self) -> int:
-        """Samples from one window's beginning to the next."""
+        """Samples from the start of one window to the next."""
         overlap = round(self.window_overlap * self.feature_extractor.sampling_rate)
         return self.feature_extractor.n_samples - overlap
 
@@ -350,7 +363,7 @@ class FastSLMProcessor(ProcessorMixin):
         return whole.removeprefix(prompt)
 
     def _language_wording(self, language: str | None, prompt: str) -> tuple[str, str]:
-        """The language's token, and the prompt, which names the language where it has no token."""
+        """The language's token, and the prompt, which names the language if it has no token."""
         if language is None:
             return "", prompt
         token = f"<|{language.upper()}|>"

@@ -1,4 +1,4 @@
-"""The audio of the prompts of a batch: which speech tokens, of which windows, stand where."""
+"""The audio of the prompts of a batch: which speech tokens, of which windows, go where."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Quantisation of FastSLM's language model, and of nothing else."""
+"""Quantisation of FastSLM's language model, and nothing else."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ FULL_PRECISION = (r"(model\.)?audio_tower", r"(model\.)?adapter", r"(model\.)?mu
 
 
 class LanguageModelQuantization(PreTrainedModel):
-    r"""Makes `from_pretrained(..., quantization_config=...)` quantise the language model alone.
+    r"""Makes `from_pretrained(..., quantization_config=...)` quantise only the language model.
 
-    Encoder, adapter, projector and head stay as they are, whatever the quantiser and whatever its configuration says
-    of modules to leave out.
+    Encoder, adapter, projector and head stay as they are, whatever the quantiser and its configuration say
+    about modules to leave out.
     """
 
     # The one list of a model class that every quantiser of transformers adds to the modules it leaves out.
@@ -27,9 +27,9 @@ class LanguageModelQuantization(PreTrainedModel):
 
 
 def take_quantiser(model: PreTrainedModel, language_model: PreTrainedModel) -> None:
-    """Make a model whose language model came quantised known as quantised: to saving, trainers and PEFT.
+    """Mark a model whose language model is already quantised as quantised, for saving, trainers and PEFT.
 
-    Names of modules to leave out in the language model's own configuration count from the new model's beginning on.
+    Names of modules to leave out in the language model's own configuration are made relative to the new model.
     """
     quantiser: Any = getattr(language_model, "hf_quantizer", None)
     if quantiser is None:

@@ -10,10 +10,10 @@ CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 
 
 def add_speech_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Add what a FastSLM's prompts need to a language model's tokenizer, in place; twice does no harm.
+    """Add what a FastSLM's prompts need to a language model's tokenizer, in place; adding it twice does no harm.
 
-    A tokenizer without a chat template also gets the tokens of ChatML, and its `<|im_end|>` as end of an answer. One
-    without padding pads with its end.
+    A tokenizer without a chat template also gets ChatML's tokens, with `<|im_end|>` as the end of an answer. One
+    without a padding token pads with its end token.
     """
     chatml = () if tokenizer.chat_template else CHATML_TOKENS
     known = tokenizer.get_vocab()

@@ -1,4 +1,4 @@
-"""Windows of speech through a Whisper encoder: in blocks, and at their true length where the encoder allows it."""
+"""Windows of speech through a Whisper encoder: in blocks, and at their true length if the encoder allows it."""
 
 import os
 
@@ -27,7 +27,7 @@ class FastSLMSpeechEncoder(WhisperEncoder):
 
 
 def encoder_frames(input_features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Encoder frames of audio in each window `(windows,)`, on CPU; at least one, all where there is no mask.
+    """Encoder frames of audio in each window `(windows,)`, on CPU; at least one, and all without a mask.
 
     Raises:
         ValueError: if the mask does not fit the features `(windows, mel bins, frames)`.
@@ -42,10 +42,10 @@ def encoder_frames(input_features: torch.Tensor, mask: torch.Tensor | None) -> t
 
 
 def window_blocks(lengths: torch.Tensor, whole: int, size: int, true_length: bool) -> list[tuple[list[int], int]]:
-    """Indices of at most `size` windows that are encoded together, and the encoder frames that they are encoded with.
+    """Indices of at most `size` windows to encode together, and the encoder frames to use for them.
 
-    At true length a window's frames depend on its own audio alone (rounded up to a second, so that windows can share
-    a block): its tokens are the same in any company.
+    At true length, a window's frames depend only on its own audio (rounded up to a second, so that windows can share
+    a block): its tokens do not depend on the other windows.
     """
     groups: dict[int, list[int]] = {}
     for window, length in enumerate(lengths.tolist()):
@@ -63,7 +63,7 @@ def load_speech_encoder(source: PreTrainedModel | str | os.PathLike) -> PreTrain
     """The encoder of a Whisper model, name or folder.
 
     Raises:
-        ValueError: for a model of another kind, and for weights that lack some of the encoder's.
+        ValueError: for a model of another kind, or for weights that lack some of the encoder's.
     """
     if isinstance(source, PreTrainedModel):
         config, model, missing = source.config, source, []

@@ -1,4 +1,4 @@
-"""Long transcripts in spans: each span is answered by itself, and the answers are joined."""
+"""Long transcripts in spans: each span is answered separately, and the answers are joined."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,17 +39,17 @@ def generate_stitched(
     """`generate(long_form="stitch")` of a FastSLM: one `generate` for each span of windows of each prompt.
 
     Args:
-        model (`FastSLMForCausalLM`): It answers.
+        model (`FastSLMForCausalLM`): The model that answers.
         input_ids (`torch.LongTensor`): `(batch, length)`, one audio in each row.
         attention_mask (`torch.LongTensor`, *optional*): `(batch, length)`.
         audio (`list[PromptAudio]`): The speech tokens of each row.
         span_windows (`int`, *optional*): Windows of a span; as many as the context allows by default.
-        progress (`Callable`, *optional*): Called after each span with the windows answered so far, and all.
-        return_dict_in_generate (`bool`, *optional*): Give the `finish_reasons` too.
+        progress (`Callable`, *optional*): Called after each span with the windows answered so far, and all windows.
+        return_dict_in_generate (`bool`, *optional*): Also return the `finish_reasons`.
         settings: Arguments of every span's `generate`. `tokenizer` is needed for prompts with the times of windows.
 
     Raises:
-        ValueError: for prompts without exactly one audio, and arguments that make no sense in spans.
+        ValueError: for prompts without exactly one audio, or arguments that make no sense in spans.
         AudioTooLongError: if not even one window fits the context.
     """
     for name in NOT_IN_SPANS:
@@ -95,7 +95,7 @@ def _cut_prompt(ids: torch.Tensor, audio: PromptAudio, audio_token_id: int, toke
 
 
 def _time_tokens(ids: torch.Tensor, runs: list[tuple[int, int]], audio: PromptAudio, tokenizer: Any) -> int:
-    """Ids of the time in front of the first window, where all that stands between windows are their times."""
+    """Ids of the time before the first window, if only window times stand between windows."""
     if tokenizer is None:
         raise ValueError(
             "long_form='stitch' takes prompts with exactly one audio each; with the times of windows it also "
@@ -107,7 +107,7 @@ def _time_tokens(ids: torch.Tensor, runs: list[tuple[int, int]], audio: PromptAu
 
     start, begin = clock(0), runs[0][0]
     between = [text(end, next_begin) for (_, end), (next_begin, _) in zip(runs, runs[1:], strict=False)]
-    # A token is at least a character, but for the mark of a beginning that some tokenizers write.
+    # A token is at least one character, except for the start mark that some tokenizers write.
     lengths = range(1, min(len(start) + 1, begin) + 1)
     length = next((length for length in lengths if text(begin - length, begin) == start), None)
     one_audio = len(runs) == len(audio.window_tokens) and start not in between and all(map(is_clock, between))
@@ -132,7 +132,7 @@ def _fitting_windows(prompt: CutPrompt, config: Any, max_new_tokens: int | None)
     if windows < 1:
         raise AudioTooLongError(
             f"not even one window fits the language model: {text + time} tokens of text, {rate} of speech and "
-            f"{context - room + answer - text} new ones, but {context} are available"
+            f"{context - room + answer - text} new ones, but only {context} are available"
         )
     return windows
 

@@ -1,11 +1,11 @@
-"""Samples of any array as every model here hears them: mono, float32, full scale 1."""
+"""Turns samples of any kind into what every model here expects: mono, float32, full scale 1."""
 
 from typing import Any
 
 import numpy as np
 import torch
 
-# Hz, of every Whisper and so of every FastSLM.
+# Hz, for every Whisper and so every FastSLM.
 SAMPLING_RATE = 16_000
 
 # 40 dB over full scale. Recordings in floats stay far below; integers that were only cast to floats do not, and quiet
@@ -16,17 +16,17 @@ LOUDEST = 100.0
 def mono_samples(audio: Any, name: str = "the audio") -> np.ndarray:
     """Samples `(samples,)` in float32, full scale 1; channels, along the shorter axis, are averaged.
 
-    Floats are taken as they are. Integers are scaled by what holds them: 8 and 16 bits by their type, without a sign
-    around the middle of its range, as WAV has it. The wide types are what lists of Python integers and careless casts
-    arrive in, so there the values decide: 16, 24 or 32 bits, the least that holds them all, or 8 or 16 bits without a
-    sign where none is negative and all lie around that middle.
+    Floats are taken as they are. Integers are scaled by what holds them: 8 and 16 bits by their type, unsigned ones
+    around the middle of the range, as in WAV. Wide types are what lists of Python integers and careless casts
+    arrive in, so there the values decide: 16, 24 or 32 bits, the least that holds them all, or unsigned 8 or 16
+    bits if none is negative and all are around that middle.
 
     Args:
         audio (array, tensor or list): `(samples,)`, `(channels, samples)` or `(samples, channels)`; it may be empty.
-        name (`str`, *optional*): What errors call it.
+        name (`str`, *optional*): Name for error messages.
 
     Raises:
-        ValueError: for samples of another type or shape, that are NaN or infinite, or too loud to be audio.
+        ValueError: for samples of another type or shape, or that are NaN, infinite or too loud to be audio.
     """
     samples = _as_array(audio, name)
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
@@ -55,7 +55,7 @@ def _as_array(audio: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(audio)
     except ValueError as error:
-        raise ValueError(f"{name} is no array: {error}") from error
+        raise ValueError(f"{name} is not an array: {error}") from error
 
 
 def check_loudness(samples: np.ndarray, name: str) -> None:
@@ -69,13 +69,13 @@ def check_loudness(samples: np.ndarray, name: str) -> None:
         raise ValueError(f"{name} has samples that are NaN or infinite")
     if peak > LOUDEST or (peak > 1 and np.array_equal(samples, np.rint(samples))):
         raise ValueError(
-            f"{name} has samples of {peak:.6g}, and floats are audio between -1 and 1: scale them, or give integers "
+            f"{name} has samples of {peak:.6g}, but float audio is between -1 and 1: scale them, or give integers "
             "as integers"
         )
 
 
 def _integer_scale(samples: np.ndarray, name: str) -> tuple[int, int]:
-    """The value of silence, and how far from it full scale is."""
+    """The value of silence, and the distance from it to full scale."""
     bits = 8 * samples.dtype.itemsize
     if bits <= 16:
         return (0 if samples.dtype.kind == "i" else 2 ** (bits - 1)), 2 ** (bits - 1)
@@ -87,4 +87,4 @@ def _integer_scale(samples: np.ndarray, name: str) -> tuple[int, int]:
     for half in (2**15, 2**23, 2**31):
         if samples.dtype.kind == "i" and -half <= low and high < half:
             return 0, half
-    raise ValueError(f"{name} has samples of {samples.dtype} from {low} to {high}, a scale that is not known")
+    raise ValueError(f"{name} has {samples.dtype} samples from {low} to {high}, of unknown scale")

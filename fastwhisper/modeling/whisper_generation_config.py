@@ -1,4 +1,4 @@
-"""What decoding reads from a Whisper's generation config, rebuilt where a checkpoint leaves it out.
+"""Rebuilds what decoding reads from a Whisper's generation config if a checkpoint lacks it.
 
 Whispers that were converted or fine-tuned before 2023 have a generation config without languages, tasks and
 timestamps, or none at all.
@@ -15,7 +15,7 @@ TASKS = ("transcribe", "translate")
 
 
 def lacks_prompt_tokens(generation_config: GenerationConfig) -> bool:
-    """Whether a generation config leaves open how a prompt is written in this model."""
+    """Whether a generation config does not say how prompts for this model are written."""
     names = ["is_multilingual", "no_timestamps_token_id"]
     if getattr(generation_config, "is_multilingual", True):
         names += ["lang_to_id", "task_to_id"]
@@ -25,18 +25,18 @@ def lacks_prompt_tokens(generation_config: GenerationConfig) -> bool:
 def complete_generation_config(
     generation_config: GenerationConfig, config: WhisperConfig, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Add what a Whisper's generation config lacks to it; what it says stays.
+    """Add what a Whisper's generation config lacks; existing settings are kept.
 
-    The tokens of languages, tasks and timestamps are the tokenizer's, those of start and end the model's. A prompt
-    that nothing fixes becomes the one of OpenAI's own generation configs: the language that is heard, transcribed.
+    Tokens of languages, tasks and timestamps come from the tokenizer, start and end tokens from the model. A prompt
+    that nothing sets becomes that of OpenAI's own generation configs: detect the language and transcribe.
 
     Args:
-        generation_config (`GenerationConfig`): is changed.
+        generation_config (`GenerationConfig`): changed in place.
         config (`WhisperConfig`): the config of the model.
-        tokenizer (`PreTrainedTokenizerBase`): the tokenizer of the model; nothing is added where it is no Whisper's.
+        tokenizer (`PreTrainedTokenizerBase`): the tokenizer of the model; nothing is added if it is not a Whisper's.
     """
     vocabulary = tokenizer.get_vocab()
-    # transformers makes an empty tokenizer of a folder that has none.
+    # transformers makes an empty tokenizer for a folder that has none.
     if not {"<|endoftext|>", "<|notimestamps|>"} <= vocabulary.keys():
         return
 
@@ -67,14 +67,14 @@ def complete_generation_config(
 
 
 def last_half_heads(layers: int, heads: int) -> list[list[int]]:
-    """All attention heads `[layer, head]` of the last half of a decoder: OpenAI's choice where nobody has measured
+    """All attention heads `[layer, head]` of the last half of a decoder: OpenAI's choice if it has not been measured
     which of them follow the speech.
     """
     return [[layer, head] for layer in range(layers // 2, layers) for head in range(heads)]
 
 
 def _fixes_prompt(generation_config: GenerationConfig, config: WhisperConfig) -> bool:
-    """Whether a language, a task or old forced ids stand anywhere where `generate` looks for a prompt."""
+    """Whether a language, a task or old forced ids are set anywhere that `generate` looks for a prompt."""
     places = [(generation_config, name) for name in ("language", "task", "forced_decoder_ids")]
     return any(getattr(place, name, None) is not None for place, name in [*places, (config, "forced_decoder_ids")])
 

@@ -1,4 +1,4 @@
-"""Times of windows as text, which the language model reads: `[00:30]`, `[1:02:30]`."""
+"""Window times as text for the language model: `[00:30]`, `[1:02:30]`."""
 
 import re
 
@@ -6,7 +6,7 @@ _CLOCK = re.compile(r"\[(\d+:)?[0-5]\d:[0-5]\d(\.\d{1,2})?\]")
 
 
 def clock(seconds: float) -> str:
-    """A time as text: minutes and seconds, hours and hundredths of a second only where there are some."""
+    """A time as text: minutes and seconds, with hours and hundredths of a second only if needed."""
     minutes, hundredths = divmod(round(100 * seconds), 6000)
     hours, minutes = divmod(minutes, 60)
     whole, part = divmod(hundredths, 100)

@@ -8,6 +8,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from ..errors import InputError
 from .askd_settings import ASKDSettings
+from .training_checks import check_numbers, check_parts
 
 
 @dataclass
@@ -15,8 +16,8 @@ class ASKDTrainingArguments(ASKDSettings, Seq2SeqTrainingArguments):
     r"""`Seq2SeqTrainingArguments` with the settings of [`ASKDSettings`].
 
     Raises:
-        InputError: for a setting outside its range or not finite, and for FSDP, DeepSpeed ZeRO-3, torch.compile and
-            other ways of running that ASKD is not tested under; before anything is loaded.
+        InputError: for a setting outside its range or not finite, or for FSDP, DeepSpeed ZeRO-3, torch.compile and
+            other ways of running that ASKD is not tested with; raised before anything is loaded.
     """
 
     def __post_init__(self) -> None:
@@ -27,12 +28,17 @@ class ASKDTrainingArguments(ASKDSettings, Seq2SeqTrainingArguments):
         for name in ("adam_beta1", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be in [0, 1)")
-        # Every trainable weight has its part in every step, the output layer's outside the wrapped forward pass, where
-        # a search for unused ones would not see it. A student with layerdrop needs `True`.
+        # Every trainable weight takes part in every step, the output layer's outside the wrapped forward pass, where
+        # a search for unused weights would miss it. A student with layerdrop needs `True`.
         if self.ddp_find_unused_parameters is None:
             self.ddp_find_unused_parameters = False
-        Seq2SeqTrainingArguments.__post_init__(self)
+        check_numbers(self)
+        try:
+            Seq2SeqTrainingArguments.__post_init__(self)
+        except TypeError as error:  # a JSON object with a key that nothing takes
+            raise InputError(str(error)) from error
         check_way_of_running(self)
+        check_parts(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings without the token: `training_args.bin` is a pickle of them."""
@@ -40,9 +46,9 @@ class ASKDTrainingArguments(ASKDSettings, Seq2SeqTrainingArguments):
 
 
 def check_way_of_running(arguments: Seq2SeqTrainingArguments) -> None:
-    """Refuse what shards or compiles the student: the loss reads the output layer's weight beside the forward pass.
+    """Refuse what shards or compiles the student: the loss reads the output layer's weight outside the forward pass.
 
-    Settings and the environment that `accelerate launch` sets count alike.
+    Both the settings and the environment set by `accelerate launch` are checked.
 
     Raises:
         InputError: names what is refused and what to leave out.
@@ -59,6 +65,6 @@ def check_way_of_running(arguments: Seq2SeqTrainingArguments) -> None:
     else:
         return
     raise InputError(
-        f"ASKD is not tested under {refused}: its loss reads the output layer's weight beside the forward pass. Leave "
+        f"ASKD is not tested with {refused}: its loss reads the output layer's weight outside the forward pass. Leave "
         f"out {without}; one process per GPU works (accelerate launch --multi_gpu)"
     )

@@ -13,10 +13,10 @@ class LossLog:
     """Averages the loss parts of the optimiser steps since the last log line.
 
     A part is averaged with its own weight over the steps, so that mean weights and parts recombine to the mean loss
-    also where the weights change from step to step.
+    even if the weights change from step to step.
 
     Args:
-        device (`torch.device`): where the sums are kept, so that a step waits for no copy.
+        device (`torch.device`): where the sums are kept, so that no step waits for a copy.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -34,7 +34,7 @@ class LossLog:
         self._step += torch.stack([sums.ce, sums.teacher_kl, sums.self_kl, sums.teacher_ce]).to(self._step) / tokens
 
     def end_step(self, weights: LossWeights) -> torch.Tensor:
-        """Close a step. Returns its `ce`, `teacher_kl`, `self_kl`, `teacher_ce` per token, of this process alone."""
+        """Close a step. Returns its `ce`, `teacher_kl`, `self_kl`, `teacher_ce` per token, for this process only."""
         shares = (1.0 - weights.teacher_weight - weights.self_weight, weights.teacher_weight, weights.self_weight)
         step, self._step = self._step, torch.zeros_like(self._step)
         self._weighted += step[:3] * torch.tensor(shares, device=step.device)
@@ -44,7 +44,7 @@ class LossLog:
         return step
 
     def take(self, across_processes: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
-        """The values of a log line, and a fresh start; empty where no step was closed."""
+        """The values of a log line, after which counting starts anew; empty if no step was closed."""
         if self._steps == 0:
             return {}
         weighted = across_processes(self._weighted).tolist()

@@ -1,4 +1,4 @@
-"""The ASKD loss from hidden states, in chunks of tokens: no matrix of all tokens by the vocabulary is ever built.
+"""The ASKD loss from hidden states, in chunks of tokens: a matrix of all tokens by the vocabulary is never built.
 
 The derivative with respect to a chunk's logits has a closed form, so the chunk's gradients are taken in the forward
 pass, while its rows are in memory, and nothing is computed twice:
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 class Predictions(NamedTuple):
-    """What a model says of N target tokens, before its output layer.
+    """What a model predicts for N target tokens, before its output layer.
 
     Args:
         hidden_states (`torch.Tensor`): `(tokens, hidden)`.
@@ -25,7 +25,7 @@ class Predictions(NamedTuple):
 
 
 class LossWeights(NamedTuple):
-    """The dials of one step: lambda, alpha, tau and the token gate."""
+    """The weights of one step: lambda, alpha, tau and the token gate."""
 
     teacher_weight: float
     self_weight: float
@@ -61,15 +61,15 @@ def askd_loss(
 ) -> LossSums:
     r"""Sum over tokens of `(1 - lambda - alpha) CE + lambda tau^2 KL(T_tau || S_tau) + alpha KL(S' || S)`.
 
-    A missing teacher or self-teacher drops its term, not the weight that the others leave to it.
+    A missing teacher or self-teacher drops its term; the other weights stay as they are.
 
     Args:
         student (`Predictions`): differentiable in both tensors.
-        labels (`torch.Tensor`): `(tokens,)`, no masked token among them.
+        labels (`torch.Tensor`): `(tokens,)`, without masked tokens.
         weights (`LossWeights`): of this step.
         teacher (`Predictions`, *optional*): constant.
         self_teacher (`Predictions`, *optional*): constant.
-        chunk_size (`int`, *optional*, defaults to 256): tokens whose rows over the vocabulary are alive at a time.
+        chunk_size (`int`, *optional*, defaults to 256): tokens whose rows over the vocabulary are in memory at a time.
 
     Returns:
         `LossSums`; the sums other than `loss` are detached.
@@ -134,7 +134,7 @@ def _chunk_loss(
     self_logits: torch.Tensor | None,
     want_gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The five sums of `LossSums` over a chunk, and d loss / d logits `(tokens, vocabulary)` where it is wanted."""
+    """The five sums of `LossSums` over a chunk, and d loss / d logits `(tokens, vocabulary)` if wanted."""
     teacher_weight, self_weight, temperature, token_gate = weights
     ce_weight = 1.0 - teacher_weight - self_weight
     student_log = functional.log_softmax(logits, dim=-1)
@@ -184,7 +184,7 @@ def _full_precision(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """`total += left @ right`, without a temporary where the types allow it."""
+    """`total += left @ right`, without a temporary if the types allow it."""
     if total.dtype == left.dtype == right.dtype:
         total.addmm_(left, right)
     else:

@@ -1,4 +1,4 @@
-"""The curriculum of ASKD: how much of the loss belongs to the teacher and to the self-teacher at a point of training.
+"""The curriculum of ASKD: how much the teacher and the self-teacher weigh in the loss over the course of training.
 
 Pure functions of the progress r = global_step / max_steps in [0, 1]. The idea of a decaying teacher and a following
 self-distillation phase is from arXiv 2601.19919; the formulas and defaults are this project's own.
@@ -36,8 +36,8 @@ def self_weight_at(
 ) -> float:
     r"""Weight alpha of the self-teacher.
 
-    sequential: 0 until rho, then `final * (r - rho) / (1 - rho)`; joint: `final * r`, and never more than what
-    lambda leaves. With a constant teacher it is 0: that is plain knowledge distillation.
+    sequential: 0 until rho, then `final * (r - rho) / (1 - rho)`; joint: `final * r`, but never more than
+    lambda leaves. With a constant teacher it is 0, which is plain knowledge distillation.
 
     Args:
         progress (`float`): r, in [0, 1].
@@ -59,7 +59,7 @@ def self_weight_at(
 def gap_weight(upper_bound: float, initial: float, student_ce: float, teacher_ce: float) -> float:
     r"""Weight lambda of the schedule `gap`: `initial * clip((CE_S - CE_T) / CE_S, 0, 1)`, at most `upper_bound`.
 
-    The student leans on the teacher only as long as the teacher still knows better.
+    The student relies on the teacher only as long as the teacher is better.
 
     Args:
         upper_bound (`float`): the linear schedule at this progress.

@@ -1,4 +1,4 @@
-"""The settings of ASKD alone: what the command line's help shows without importing torch."""
+"""The settings of ASKD, separate from the trainer so that `--help` can show them without importing torch."""
 
 from dataclasses import dataclass, field, fields
 
@@ -25,12 +25,12 @@ class ASKDSettings:
         mode (`str`, *optional*, defaults to `"sequential"`): `sequential` or `joint`.
         self_weight (`float`, *optional*, defaults to 0.5): alpha_T.
         self_teacher (`str`, *optional*, defaults to `"snapshot"`): `snapshot` or `ema`.
-        ema_decay (`float`, *optional*, defaults to 0.999): decay a step of the moving average.
+        ema_decay (`float`, *optional*, defaults to 0.999): decay per step of the moving average.
         temperature (`float`, *optional*, defaults to 1.0): tau.
         token_gate (`bool`, *optional*, defaults to `False`): teacher term only where the teacher beats the student.
         freeze_encoder (`bool`, *optional*, defaults to `True`): keep the encoder as it is.
-        gap_decay (`float`, *optional*, defaults to 0.95): decay a step of the running averages of schedule `gap`.
-        loss_chunk_size (`int`, *optional*, defaults to 256): target tokens whose vocabulary rows are alive at a time.
+        gap_decay (`float`, *optional*, defaults to 0.95): decay per step of the running averages of schedule `gap`.
+        loss_chunk_size (`int`, *optional*, defaults to 256): target tokens whose vocabulary rows are held at a time.
 
     Raises:
         InputError: for a setting outside its range; the message names the setting, its value and the range.
@@ -38,31 +38,31 @@ class ASKDSettings:
 
     teacher_weight: float = field(default=0.8, metadata={"help": "weight of the teacher at the start (lambda_0)"})
     teacher_decay_end: float = field(
-        default=0.7, metadata={"help": "share of training at which the teacher's weight reaches 0 (rho)"}
+        default=0.7, metadata={"help": "share of training after which the teacher's weight is 0 (rho)"}
     )
     schedule: str = field(
         default="linear", metadata={"help": "how the teacher's weight falls: linear, cosine, constant or gap"}
     )
     mode: str = field(
         default="sequential",
-        metadata={"help": "self-distillation after the teacher (sequential) or beside it (joint)"},
+        metadata={"help": "self-distillation after the teacher (sequential) or alongside it (joint)"},
     )
     self_weight: float = field(default=0.5, metadata={"help": "weight of the self-teacher at the end (alpha_T)"})
     self_teacher: str = field(
         default="snapshot", metadata={"help": "snapshot (renewed every epoch) or ema (moving average)"}
     )
-    ema_decay: float = field(default=0.999, metadata={"help": "decay a step of the self-teacher ema"})
+    ema_decay: float = field(default=0.999, metadata={"help": "decay per step of the self-teacher ema"})
     temperature: float = field(default=1.0, metadata={"help": "softmax temperature of the teacher's term (tau)"})
     token_gate: bool = field(
-        default=False, metadata={"help": "teacher's term only on tokens where its cross-entropy is the lower one"}
+        default=False, metadata={"help": "use the teacher's term only on tokens where it has the lower cross-entropy"}
     )
     freeze_encoder: bool = field(
         default=True,
-        metadata={"help": "freeze the encoder; one that equals the teacher's then runs once for both"},
+        metadata={"help": "freeze the encoder; if it equals the teacher's, it runs once for both"},
     )
-    gap_decay: float = field(default=0.95, metadata={"help": "decay a step of the running averages of schedule gap"})
+    gap_decay: float = field(default=0.95, metadata={"help": "decay per step of the running averages of schedule gap"})
     loss_chunk_size: int = field(
-        default=256, metadata={"help": "target tokens whose rows over the vocabulary are in memory at a time"}
+        default=256, metadata={"help": "target tokens whose vocabulary rows are in memory at a time"}
     )
 
     def __post_init__(self) -> None:
@@ -77,6 +77,6 @@ class ASKDSettings:
                 raise InputError(f"{name}={getattr(self, name)} must be in [0, 1]")
         if not 0.0 < self.teacher_decay_end <= 1.0:
             raise InputError(f"teacher_decay_end={self.teacher_decay_end} must be in (0, 1]")
-        if not self.temperature > 0.0:
-            raise InputError(f"temperature={self.temperature} must be above 0")
+        if not 0.0 < self.temperature < float("inf"):
+            raise InputError(f"temperature={self.temperature} must be above 0, and a number")
         check_positive(loss_chunk_size=self.loss_chunk_size)

@@ -1,4 +1,4 @@
-"""What the ASKD trainer does to models: compare teacher and student, take hidden states, keep a self-teacher."""
+"""What the ASKD trainer does with models: compare teacher and student, take hidden states, keep a self-teacher."""
 
 import contextlib
 import copy
@@ -18,12 +18,12 @@ from .askd_loss import Predictions
 
 
 def whisper_of(model: nn.Module) -> WhisperForConditionalGeneration:
-    """The Whisper itself, out of a PEFT model where it is in one."""
+    """The Whisper itself, unwrapped from PEFT if needed."""
     return cast(WhisperForConditionalGeneration, model.get_base_model() if isinstance(model, PeftModel) else model)
 
 
 def is_compiled(model: nn.Module) -> bool:
-    """Whether a call of the model goes through torch.compile: `torch.compile(model)`, or `model.compile()`."""
+    """Whether calling the model goes through torch.compile: `torch.compile(model)`, or `model.compile()`."""
     return any(is_compiled_module(part) or part._compiled_call_impl is not None for part in (model, whisper_of(model)))
 
 
@@ -33,7 +33,7 @@ def check_teacher(
     processor: ProcessorMixin | None,
     teacher_processor: ProcessorMixin | None,
 ) -> None:
-    """Refuse a teacher that does not hear or speak as the student does.
+    """Refuse a teacher whose inputs or outputs differ from the student's.
 
     Raises:
         InputError: names every difference: vocabulary, mel bins, window, start and pad token, sampling rate.
@@ -58,14 +58,14 @@ def check_teacher(
 
 
 def encoder_is_frozen(student: nn.Module) -> bool:
-    """Whether no parameter of the student's encoder is trained."""
+    """Whether the student's encoder is frozen entirely."""
     return not any(parameter.requires_grad for parameter in whisper_of(student).model.encoder.parameters())
 
 
 def shares_encoder(student: nn.Module, teacher: PreTrainedModel) -> bool:
     """Whether the student's encoder computes what the teacher's does: frozen, with equal weights.
 
-    LoRA matrices on a frozen encoder change nothing as long as their second factor is zero.
+    LoRA matrices on a frozen encoder change nothing while their second factor is zero.
     """
     if not encoder_is_frozen(student):
         return False
@@ -86,10 +86,10 @@ def shares_encoder(student: nn.Module, teacher: PreTrainedModel) -> bool:
 
 @contextlib.contextmanager
 def projection_skipped(model: nn.Module) -> Iterator[None]:
-    """Within the context `model(...)` returns its last hidden states as `logits`.
+    """Inside the context, `model(...)` returns its last hidden states as `logits`.
 
-    The call still goes through whatever wraps the model (DistributedDataParallel, autocast), which a call of its
-    decoder alone would miss, and the output layer is left to the chunked loss.
+    The call still goes through whatever wraps the model (DistributedDataParallel, autocast), which calling only the
+    decoder would bypass, and the output layer is left to the chunked loss.
     """
     projection = whisper_of(model).get_output_embeddings()
     projection.forward = lambda hidden_states: hidden_states
@@ -103,7 +103,7 @@ def predict(call: nn.Module, model: nn.Module, inputs: dict[str, Any], targets: 
     """Hidden states of the unmasked target tokens, and the output layer's weight.
 
     Args:
-        call (`nn.Module`): what is called: `model`, or a wrapper around it.
+        call (`nn.Module`): what to call: `model`, or a wrapper around it.
         model (`nn.Module`): the model.
         inputs (`dict`): inputs of its forward.
         targets (`torch.Tensor`): `(batch, tokens)`, true where the label is not masked.
@@ -114,10 +114,10 @@ def predict(call: nn.Module, model: nn.Module, inputs: dict[str, Any], targets: 
 
 
 class SelfTeacher:
-    """A frozen earlier self of the student: its trainable weights are its own, the frozen ones are shared.
+    """A frozen earlier state of the student: it has its own copy of the trainable weights and shares the frozen ones.
 
     Args:
-        student (`nn.Module`): the model in training, taken as it is now.
+        student (`nn.Module`): the model in training, in its current state.
     """
 
     def __init__(self, student: nn.Module) -> None:
@@ -135,7 +135,7 @@ class SelfTeacher:
             mine[name].lerp_(its[name].detach(), 1.0 - decay)
 
     def save(self, path: Path) -> None:
-        """Write the weights that are its own as safetensors."""
+        """Write its own weights as safetensors."""
         mine = dict(self.model.named_parameters())
         save_file({name: mine[name].detach().cpu().contiguous() for name in self._names}, path)
 
@@ -144,12 +144,12 @@ class SelfTeacher:
         """Read what `save` wrote.
 
         Raises:
-            InputError: if the file holds other weights than the student trains.
+            InputError: if the file's weights are not those that the student trains.
         """
         weights = load_file(path)
         if weights.keys() != set(self._names):
             raise InputError(
-                f"{path} holds {len(weights)} weights of another student; this one trains {len(self._names)}"
+                f"{path} belongs to another student: it has {len(weights)} weights, this one trains {len(self._names)}"
             )
         mine = dict(self.model.named_parameters())
         for name, weight in weights.items():

@@ -1,7 +1,8 @@
-"""`fastwhisper.distill`: from a teacher and speech to a Hub-ready student."""
+"""`fastwhisper.distill`: turn a teacher and speech into a Hub-ready student."""
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -18,7 +19,7 @@ from ..data.collator import SpeechCollator
 from ..data.filtering import drop_unusable_rows
 from ..data.languages import language_code
 from ..data.loading import DatasetSource, SpeechDataset, load_speech_dataset
-from ..errors import InputError
+from ..errors import InputError, check_positive
 from ..evaluation.training_metrics import training_metrics
 from ..files import held_folder, move_files
 from ..hub_cards.callback import ModelCardCallback
@@ -34,6 +35,7 @@ from .training_bar import show_training_bar
 from .whole_checkpoints import STAGING, check_checkpoint, checkpoints, last_whole_checkpoint, written_whole
 
 DECODER_LAYERS = 4
+MOST_RANKS = 4096
 SHUFFLED_ROWS = 256  # of a stream, in memory at a time
 
 
@@ -43,8 +45,8 @@ class DistillReport:
 
     Args:
         folder (`Path`): the student, ready for the Hub.
-        trainer (`ASKDTrainer`): after training.
-        url (`str`, *optional*): address of the commit, where the student was pushed.
+        trainer (`ASKDTrainer`): the trainer, after training.
+        url (`str`, *optional*): address of the commit, if the student was pushed.
     """
 
     folder: Path
@@ -67,7 +69,7 @@ def _holding_its_folder(distill: Callable[..., DistillReport]) -> Callable[..., 
 
 @_holding_its_folder
 def distill(
-    teacher: str,
+    teacher: str | os.PathLike,
     dataset: DatasetSource,
     training_arguments: ASKDTrainingArguments,
     *,
@@ -95,27 +97,27 @@ def distill(
 ) -> DistillReport:
     r"""Train a student with ASKD, and write it as a Hub-ready folder into `training_arguments.output_dir`.
 
-    Evaluation data is measured every epoch unless `training_arguments.eval_strategy` says when.
+    Evaluation runs every epoch unless `training_arguments.eval_strategy` says otherwise.
 
     Args:
-        teacher (`str`): Name on the Hub or folder of a Whisper.
+        teacher (`str` or `os.PathLike`): Name on the Hub or folder of a Whisper.
         dataset (`DatasetSource`): Training data, as for [`load_speech_dataset`].
-        training_arguments (`ASKDTrainingArguments`): How it is trained.
+        training_arguments (`ASKDTrainingArguments`): Settings of the training.
         dataset_config, split, audio_column, text_column, limit, streaming (*optional*):
-            As for [`load_speech_dataset`]; the columns hold for the evaluation data, too.
-        eval_dataset (`DatasetSource`, *optional*): Data for WER during training; `eval_split` alone takes a split of
+            As for [`load_speech_dataset`]; the columns also apply to the evaluation data.
+        eval_dataset (`DatasetSource`, *optional*): Data for WER during training; with just `eval_split`, a split of
             `dataset`.
         eval_dataset_config, eval_split, eval_limit (*optional*): As for [`load_speech_dataset`].
-        student (`str`, *optional*): Folder of a student to start from; else one is built from the teacher.
-        decoder_layers (`int`, *optional*): Decoder layers of the student that is built; 4 by default.
-        encoder_layers (`int`, *optional*): Encoder layers of the student that is built; all by default.
-        language (`str`, *optional*): Code or English name; a multilingual teacher needs it where the rows have no
+        student (`str`, *optional*): Folder of a student to start from; by default one is built from the teacher.
+        decoder_layers (`int`, *optional*): Decoder layers of a newly built student; 4 by default.
+        encoder_layers (`int`, *optional*): Encoder layers of a newly built student; all by default.
+        language (`str`, *optional*): Code or English name; a multilingual teacher needs it if the rows have no
             `language`.
         task (`str`, *optional*, defaults to `"transcribe"`): `transcribe` or `translate`.
         timestamp_probability, prompt_probability (`float`, *optional*, defaults to 0.2): As for [`SpeechCollator`].
-        lora_rank (`int`, *optional*, defaults to 0): Train LoRA adapters of this rank, merged in the end; 0 trains
+        lora_rank (`int`, *optional*, defaults to 0): Train LoRA adapters of this rank, merged at the end; 0 trains
             all weights.
-        teacher_dtype (`str`, *optional*, defaults to `"float32"`): Precision that the teacher is held in.
+        teacher_dtype (`str`, *optional*, defaults to `"float32"`): Precision of the teacher.
         on_bad_audio (`str`, *optional*, defaults to `"skip"`): `"stop"` makes audio that is empty or cannot be decoded
             an error.
         num_proc (`int`, *optional*): Processes that check the rows; by default this one does.
@@ -124,17 +126,21 @@ def distill(
         `DistillReport`
 
     Raises:
-        InputError: for a model, data or a setting that cannot be used, and an output folder that another run writes
-            into, before the first step; for a loss that is not finite, and a checkpoint that cannot be written.
+        InputError: before the first step, for a model, data or a setting that cannot be used, or for an output folder
+            that another run is using; later, for a loss that is not finite and a checkpoint that cannot be written.
         Stopped: after SIGINT or SIGTERM, at a step, with a checkpoint.
     """
     language = language_code(language)
     checkpoint = _checkpoint(training_arguments)
     _settle(training_arguments, streaming=streaming, measured=eval_dataset is not None or eval_split is not None)
     _check_layers(student, decoder_layers, encoder_layers)
+    numbers = {"decoder_layers": decoder_layers, "encoder_layers": encoder_layers, "num_proc": num_proc}
+    check_positive(**{name: number for name, number in numbers.items() if number is not None})
+    if not 0 <= lora_rank <= MOST_RANKS:
+        raise InputError(f"lora_rank={lora_rank} must be from 0, which trains all weights, to {MOST_RANKS}")
     if teacher_dtype not in DTYPES:
         raise InputError(f"there is no dtype {teacher_dtype!r}; choose one of {', '.join(DTYPES)}")
-    # Before anything is drawn: adapters begin at random, and the Trainer sets its seed after they are made.
+    # Before anything is drawn: adapters start at random, and the Trainer sets its seed only after they are made.
     set_seed(training_arguments.seed)
     with training_arguments.main_process_first():
         teacher_model, teacher_processor = load_checkpoint(teacher, "cpu", "float32")
@@ -161,8 +167,8 @@ def distill(
                 limit=limit,
             )
         _check_language(model, rows, language, source)
-        # Behind no barrier of the processes, whose patience ends before hours of audio are checked: they wait for each
-        # other at the cache.
+        # Without a barrier between the processes, which would time out before hours of audio are checked: they wait
+        # for each other at the cache.
         return drop_unusable_rows(
             rows,
             processor,
@@ -175,7 +181,7 @@ def distill(
 
     rows = load(dataset, dataset_config, split, limit, streaming)
     if isinstance(rows, IterableDataset):
-        # A Trainer shuffles rows that it can count, and takes a stream as it comes.
+        # A Trainer shuffles rows that it can count, but takes a stream in order.
         rows = rows.shuffle(seed=training_arguments.seed, buffer_size=SHUFFLED_ROWS)
     eval_rows = None
     if eval_dataset is not None:
@@ -185,7 +191,7 @@ def distill(
     card = ModelCardCallback(teacher_model, datasets=_names(dataset), language=language)
     stop = StopAtSignal()
     trainer = ASKDTrainer(
-        model=_with_lora(model, lora_rank) if lora_rank else model,
+        model=_with_lora(model, lora_rank, str(training_arguments.output_dir)) if lora_rank else model,
         teacher_model=teacher_model,
         args=training_arguments,
         train_dataset=rows,
@@ -215,13 +221,13 @@ def distill(
 
 
 def _checkpoint(arguments: ASKDTrainingArguments) -> str | None:
-    """The checkpoint to go on from; none for a run of its own, which may not mix its checkpoints with others."""
+    """The checkpoint to resume from; none for a new run, which must not mix its checkpoints with others."""
     asked = str(arguments.resume_from_checkpoint or "")
     folder = Path(str(arguments.output_dir))
     if asked.lower() in ("", "false", "none"):
         if checkpoints(folder):
             raise InputError(
-                f"{folder} has checkpoints of another run: choose another --output_dir, remove them, or go on from "
+                f"{folder} has checkpoints of another run: choose another --output_dir, remove them, or resume from "
                 "them with --resume_from_checkpoint last"
             )
         return None
@@ -242,7 +248,7 @@ def _settle(arguments: ASKDTrainingArguments, streaming: bool, measured: bool) -
             arguments.eval_strategy = IntervalStrategy.EPOCH
     if streaming:
         if arguments.max_steps <= 0:
-            raise InputError("--streaming needs --max_steps: nobody knows how long a stream is")
+            raise InputError("--streaming needs --max_steps: the length of a stream is unknown")
         # Each process reads the stream and takes its own batches: batches of one process that sends them to the
         # others would have to be equally long.
         accelerator: Any = arguments.accelerator_config
@@ -255,7 +261,7 @@ def _check_layers(student: str | None, decoder_layers: int | None, encoder_layer
     for name, layers in (("decoder_layers", decoder_layers), ("encoder_layers", encoder_layers)):
         if student is not None and layers is not None:
             raise InputError(
-                f"--{name} is for a student that is built; {student} has its layers: leave one of them out"
+                f"--{name} is only for a newly built student, and {student} already has its layers: drop one of them"
             )
 
 
@@ -279,9 +285,9 @@ def _student(
 def _check_language(
     model: WhisperForConditionalGeneration, rows: SpeechDataset, language: str | None, source: DatasetSource
 ) -> None:
-    """Refuse rows without a language for a model whose prompt begins with one.
+    """Refuse rows without a language for a model whose prompt starts with one.
 
-    Without it the labels begin with no language, while `generate` begins with the one that it detects.
+    Without it the labels start without a language, while `generate` starts with the one that it detects.
     """
     if language is not None or not known_languages(model.generation_config):
         return
@@ -289,13 +295,19 @@ def _check_language(
     if "language" not in columns:
         raise InputError(
             f"the teacher is multilingual and {source if isinstance(source, str) else 'the dataset'} has no column "
-            "'language': name the language with --language, or label the data with fastwhisper label, which writes "
+            "'language': set --language, or label the data with fastwhisper label, which writes "
             "the language of each row"
         )
 
 
-def _with_lora(student: WhisperForConditionalGeneration, rank: int) -> PeftModel:
+def _with_lora(student: WhisperForConditionalGeneration, rank: int, output: str) -> PeftModel:
     targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+    # Checkpoints and their cards record it, and are passed on: no path of this machine.
+    name = str(student.name_or_path)
+    if os.path.isabs(name):
+        student.name_or_path = student.config.name_or_path = os.path.relpath(name, output)
+        # PEFT looks for the base from where the program runs, to see whether its vocabulary grew. It did not.
+        warnings.filterwarnings("ignore", message="Could not find a config file in")
     return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))  # type: ignore
 
 
@@ -306,7 +318,7 @@ def _names(dataset: DatasetSource) -> list[str]:
 def _write_student(
     trainer: ASKDTrainer, processor: WhisperProcessor, card: ModelCardCallback, folder: Path
 ) -> str | None:
-    """Write the student with its card, each file as a whole; where it is pushed, the address of the commit."""
+    """Write the student with its card, each file as a whole; returns the address of the commit if it is pushed."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()

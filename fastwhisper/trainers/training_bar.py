@@ -1,4 +1,4 @@
-"""One line of progress for a training run, in place of a printed dictionary at every log."""
+"""One line of progress for a training run, instead of a printed dictionary at every log."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ SHOWN = {"loss": "loss", "teacher_weight": "lambda", "self_weight": "alpha", "ev
 
 
 class TrainingBar(TrainerCallback):
-    """A progress bar over the steps, with loss, weights and the last WER beside it."""
+    """A progress bar over the steps, with loss, weights and the last WER."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
@@ -37,7 +37,7 @@ class TrainingBar(TrainerCallback):
 
 
 def show_training_bar(trainer: Trainer) -> None:
-    """Give a trainer a [`TrainingBar`] for the callbacks that print every log."""
+    """Replace a trainer's callbacks that print every log with a [`TrainingBar`]."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(TrainingBar())

@@ -34,7 +34,7 @@ class WholeCheckpointsMixin(Trainer):
     none that cannot be resumed from.
 
     Raises:
-        InputError: where a checkpoint cannot be written or resumed from.
+        InputError: if a checkpoint cannot be written or resumed from.
     """
 
     needed_files: tuple[str, ...] = ()  # what a checkpoint has beside a Trainer's own
@@ -118,7 +118,7 @@ class WholeCheckpointsMixin(Trainer):
         # By age, as one may have gone on from an earlier step than the last.
         old = sorted(checkpoints(run), key=lambda path: path.stat().st_mtime_ns)
         for path in [path for path in old if str(path) not in kept][: max(surplus, 0)]:
-            # Out of sight first: what a kill leaves of it is no checkpoint.
+            # Out of sight first: what a kill leaves of it is not a checkpoint.
             (run / STAGING).mkdir(exist_ok=True)
             path.rename(run / STAGING / path.name)
         shutil.rmtree(run / STAGING, ignore_errors=True)
@@ -129,7 +129,7 @@ def written_whole(what: str, run: Path) -> Iterator[None]:
     """What is written into `.unfinished` of an output folder: after an error nothing of it is left.
 
     Raises:
-        InputError: where the disk does not take it.
+        InputError: if the disk does not take it.
     """
     try:
         yield
@@ -153,7 +153,7 @@ def last_whole_checkpoint(run: Path, needed: Sequence[str] = ()) -> Path:
     """The last checkpoint of an output folder that can be resumed from; a warning names those that are passed over.
 
     Raises:
-        InputError: where there is none.
+        InputError: if there is none.
     """
     passed: list[str] = []
     for path in reversed(checkpoints(run)):
@@ -171,11 +171,11 @@ def check_checkpoint(folder: Path, needed: Sequence[str] = ()) -> None:
     """Check that a run can go on from a checkpoint.
 
     Raises:
-        InputError: where it cannot; it names the file.
+        InputError: if it cannot; it names the file.
     """
     lack = what_it_lacks(folder, needed)
     if lack is not None:
-        raise InputError(f"{folder} is no checkpoint that a run can go on from: it {lack}")
+        raise InputError(f"{folder} is not a checkpoint that a run can resume from: it {lack}")
 
 
 def what_it_lacks(folder: Path, needed: Sequence[str] = ()) -> str | None:

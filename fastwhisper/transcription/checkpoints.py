@@ -1,5 +1,6 @@
-"""A Whisper and its processor by name or folder, ready to transcribe."""
+"""Loads a Whisper and its processor by name or folder, ready to transcribe."""
 
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,20 +25,20 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def load_checkpoint(
-    name: str, device: str | None = None, dtype: str | None = None
+    name: str | os.PathLike, device: str | None = None, dtype: str | None = None
 ) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
-    """Load a Whisper, or a student of one, for inference; what its generation config lacks is added.
+    """Load a Whisper, or a student of one, for inference; its generation config is completed if needed.
 
-    No code of the checkpoint is run, whatever it names.
+    Code in the checkpoint is never run.
 
     Args:
-        name (`str`): name on the Hub or folder.
-        device (`str`, *optional*): such as `cpu` or `cuda:0`; CUDA where there is one.
+        name (`str` or `os.PathLike`): name on the Hub or folder.
+        device (`str`, *optional*): for example `cpu` or `cuda:0`; by default CUDA if available.
         dtype (`str`, *optional*): `float32`, `float16` or `bfloat16`; float32 on the CPU, which is slow at the others,
             float16 on CUDA.
 
     Raises:
-        InputError: where there is no such checkpoint, where it is no Whisper, where its files are damaged or do not
+        InputError: if there is no such checkpoint, if it is no Whisper, if its files are damaged or do not
             belong together, for an unknown device or dtype.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -45,7 +46,7 @@ def load_checkpoint(
     if dtype not in DTYPES:
         raise InputError(f"there is no dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
     check_device(device)
-    model, processor = load_whisper(name, WhisperForConditionalGeneration, DTYPES[dtype], device)
+    model, processor = load_whisper(os.fspath(name), WhisperForConditionalGeneration, DTYPES[dtype], device)
     return model.eval(), processor
 
 
@@ -72,7 +73,7 @@ def load_encoder(name: str) -> tuple[PreTrainedModel, WhisperFeatureExtractor]:
     """Load the encoder of a Whisper, in the precision that it is saved in, and its feature extractor.
 
     Raises:
-        InputError: where there is no such Whisper, and where the two do not fit.
+        InputError: if there is no such Whisper, or if the two do not fit.
     """
     config = _whisper_config(name)
     with loading(name, "the encoder"):
@@ -84,7 +85,7 @@ def load_encoder(name: str) -> tuple[PreTrainedModel, WhisperFeatureExtractor]:
 
 
 def display_name(name: str) -> str:
-    """A name for reports: a Hub name as it is, a folder by its last component."""
+    """A name for reports: a Hub name as it is, or the last component of a folder."""
     return Path(name).resolve().name if Path(name).is_dir() else name
 
 
@@ -92,22 +93,29 @@ def check_device(device: str) -> None:
     """Check that torch knows a device and has it here.
 
     Raises:
-        InputError: where it does not.
+        InputError: if it does not.
     """
     try:
-        kind = torch.device(device).type
+        asked = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"there is no device {device!r}; give cpu, cuda or cuda:1") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"there is no device {device!r} here: torch {torch.__version__} finds no CUDA")
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "xpu": torch.xpu.device_count()}
+    counts["mps"] = int(torch.backends.mps.is_available())
+    count = counts.get(asked.type, 0)
+    if count == 0:
+        raise InputError(
+            f"there is no device {device!r} here: torch {torch.__version__} finds no {asked.type.upper()}"
+        )
+    if (asked.index or 0) >= count:
+        raise InputError(f"there is no device {device!r} here: the last one is {asked.type}:{count - 1}")
 
 
 def _whisper_config(name: str) -> WhisperConfig:
-    """The config of a Whisper whose files are whole."""
+    """The config of a Whisper whose files are intact."""
     check_model_folder(name)
     with loading(name, "config.json"):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     if not isinstance(config, WhisperConfig):
-        raise InputError(f"{name} is no Whisper: its model_type is {config.model_type!r}")
+        raise InputError(f"{name} is not a Whisper: its model_type is {config.model_type!r}")
     check_config(config, name)
     return config

@@ -1,4 +1,4 @@
-"""Audio to text with any Whisper: clips of any length, in batches, with times of segments and words."""
+"""Audio to text with any Whisper: clips of any length, in batches, with segment and word times."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,18 +25,18 @@ class GenerationOptions:
     """How audio becomes text.
 
     Args:
-        language (`str`, *optional*): code or English name; by default the model's own, else auto-detected.
+        language (`str`, *optional*): code or English name; by default the model's own, or auto-detected.
         task (`str`, *optional*, defaults to `"transcribe"`): `transcribe` or `translate` (into English).
         timestamps (`bool`, *optional*, defaults to `False`): let the model cut its text into segments with times.
-        word_timestamps (`bool`, *optional*, defaults to `False`): times of words, and so of segments.
+        word_timestamps (`bool`, *optional*, defaults to `False`): give times of words, and so of segments.
         num_beams (`int`, *optional*, defaults to 1): 1 is greedy.
-        batch_size (`int`, *optional*, defaults to 8): clips that are decoded together.
-        temperatures (`tuple[float, ...]`): fallback for audio over the window and wherever times are asked for: the
-            next is tried where the text repeats itself or is improbable. Plain text of short clips is decoded at 0.
+        batch_size (`int`, *optional*, defaults to 8): clips decoded together.
+        temperatures (`tuple[float, ...]`): fallback for audio over the window, and whenever times are wanted: the
+            next is tried if the text repeats itself or is improbable. Plain text of short clips is decoded at 0.
         seed (`int`, *optional*, defaults to 0): fixes what temperatures above 0 draw.
 
     Raises:
-        InputError: for a number of beams or clips below 1, and no temperatures.
+        InputError: for a number of beams or clips below 1, or no temperatures.
     """
 
     language: str | None = None
@@ -77,10 +77,10 @@ def generate_transcripts(
     clips: Sequence[np.ndarray],
     options: GenerationOptions | None = None,
 ) -> list[Transcript]:
-    """Transcribe clips of any length, in their order.
+    """Transcribe clips of any length, in order.
 
     Args:
-        model (`WhisperForConditionalGeneration`): on any device; its mode and attention are as before afterwards.
+        model (`WhisperForConditionalGeneration`): on any device; its mode and attention are restored afterwards.
         processor (`WhisperProcessor`): the processor of the model.
         clips (`Sequence[np.ndarray]`): mono float samples `(samples,)` at 16 kHz.
         options (`GenerationOptions`, *optional*): language, task, times, beams, batch size, seed.
@@ -104,10 +104,10 @@ def decode_windows(
     clips: Sequence[np.ndarray],
     options: GenerationOptions | None = None,
 ) -> Iterator[tuple[int, Window]]:
-    """As `generate_transcripts`, window by window: the index of a clip, and its next window as soon as it is decoded.
+    """As `generate_transcripts`, window by window: yields a clip's index and next window as soon as it is decoded.
 
-    Clips that fit the model's window are decoded by `generate`, a window each; longer ones, and all where times are
-    asked for, by Whisper's sequential decoding, which moves its window along the times that it predicts.
+    Clips that fit the model's window are decoded by `generate`, a window each; longer ones, and all clips if times are
+    wanted, by Whisper's sequential decoding, which moves its window along the predicted times.
     """
     options = options or GenerationOptions()
     check_prompt(model.generation_config, options.language, options.task)
@@ -132,15 +132,15 @@ def check_prompt(config: GenerationConfig, language: str | None, task: str) -> N
         raise InputError(f"there is no task {task!r}; the tasks are {' and '.join(TASKS)}")
     code, known = language_code(language), known_languages(config)
     if not known and code not in (None, "en"):
-        raise InputError(f"the model transcribes English only, not {language!r}")
+        raise InputError(f"the model only transcribes English, not {language!r}")
     if not known and task != "transcribe":
-        raise InputError(f"the model transcribes English only: there is nothing to {task}")
+        raise InputError(f"the model only transcribes English: there is nothing to {task}")
     if known and code is not None and code not in known:
-        raise InputError(f"the model knows no language {language!r}; it knows {', '.join(sorted(known))}")
+        raise InputError(f"the model has no language {language!r}; it has {', '.join(sorted(known))}")
 
 
 def spoken_language(config: GenerationConfig, language: str | None) -> str | None:
-    """The code of the language that a model will write: the one given, or its own; `None` where it is detected."""
+    """The code of the language that a model will write: the one given, or its own; `None` if it is detected."""
     if not known_languages(config):
         return "en"
     return language_code(language or getattr(config, "language", None))
@@ -159,7 +159,7 @@ def _decode_whole(
     clips: list[np.ndarray],
     options: GenerationOptions,
 ) -> Iterator[tuple[int, Window]]:
-    """One call of `generate` for clips that fit the window; text alone."""
+    """One call of `generate` for clips that fit the window; text only."""
     config = model.generation_config
     features = _features(processor, clips)
     inputs: dict[str, Any] = {}
@@ -197,7 +197,7 @@ def _decode_moving(
         languages = _languages(model, first.to(model.device, model.dtype), options)
     moving = []
     for clip, mel, language in zip(clips, features, languages, strict=True):
-        # Even, since the encoder joins two frames: words would be aligned with nothing in a rest of a single frame.
+        # Even, since the encoder joins two frames: with a single frame left, words would be aligned with nothing.
         frames = 2 * max(1, -(-len(clip) // (2 * processor.feature_extractor.hop_length)))
         moving.append(MovingClip(mel[:, :frames], _prompt(model.generation_config, language, options.task)))
     fallback = Fallback(options.temperatures, options.num_beams, options.seed)
@@ -220,7 +220,7 @@ def _decode_moving(
 
 @contextmanager
 def _evaluating(model: WhisperForConditionalGeneration) -> Iterator[None]:
-    """Evaluation mode, and the mode as before afterwards."""
+    """Evaluation mode; the previous mode is restored afterwards."""
     training = model.training
     model.eval()
     try:
@@ -264,7 +264,7 @@ def _languages(
 
 
 def _prompt(config: Any, language: str | None, task: str) -> list[int]:
-    """The ids that a text with times begins behind."""
+    """The ids after which a text with times begins."""
     start = [config.decoder_start_token_id]
     if not known_languages(config):
         return start

@@ -1,4 +1,4 @@
-"""Which recordings are to be transcribed, and under which names: files, folders, standard input."""
+"""Which recordings to transcribe, and under which names: files, folders, standard input."""
 
 import os
 import tempfile
@@ -17,12 +17,12 @@ STANDARD_INPUT = "-"
 
 @dataclass(frozen=True)
 class Recording:
-    """Audio to transcribe, whose header was checked.
+    """Audio to transcribe, with a checked header.
 
     Args:
-        name (`str`): as the user called it.
+        name (`str`): as the user gave it.
         source (`Path` or `bytes`): what `load_audio` reads.
-        place (`Path`): relative path of its transcript, without the suffix of a format.
+        place (`Path`): relative path of its transcript, without a suffix.
         duration (`float`): seconds.
     """
 
@@ -38,7 +38,7 @@ def find_recordings(
     """Look up files, folders (with all audio files below them) and standard input (`-`).
 
     Returns:
-        `tuple[list[Recording], list[tuple[str, InputError]]]`: the recordings in the order of their names; and what
+        `tuple[list[Recording], list[tuple[str, InputError]]]`: the recordings, in order of name; and whatever
         does not exist, has no audio or cannot be decoded, each with its error.
     """
     recordings: list[Recording] = []
@@ -59,7 +59,7 @@ def find_recordings(
 
 
 def output_paths(recordings: Sequence[Recording], folder: Path, formats: Sequence[str]) -> dict[Recording, list[Path]]:
-    """The files to write, one a format, for each recording.
+    """The files to write, one per format, for each recording.
 
     Raises:
         InputError: if two recordings would be written to one file.
@@ -69,26 +69,41 @@ def output_paths(recordings: Sequence[Recording], folder: Path, formats: Sequenc
     for recording in recordings:
         paths[recording] = [folder / recording.place.with_name(f"{recording.place.name}.{kind}") for kind in formats]
         for path in paths[recording]:
-            # Two folders may be one by a link.
+            # Two folders may be the same through a link.
             owner = owners.setdefault(path.parent.resolve() / path.name, recording)
             _check_owner(owner, recording, path)
     _check_alike(owners)
     return paths
 
 
+def public_name(recording: str, given: Sequence[str | os.PathLike]) -> str:
+    """The name of a recording for what is passed on: as the user gave it; of an absolute path only what is below the
+    folder that was given, and that folder's name.
+
+    Args:
+        recording (`str`): name of a recording that was found.
+        given (`Sequence[str]`): the files and folders that it was found in.
+    """
+    path = Path(recording)
+    if not path.is_absolute():
+        return recording
+    above = next((Path(name).parent for name in given if path.is_relative_to(name)), path.parent)
+    return path.relative_to(above).as_posix()
+
+
 def _sources(name: str, standard_input: BinaryIO | None) -> list[tuple[Path | bytes, Path]]:
-    """What `load_audio` reads, and the relative path of the transcript, of all that a name stands for."""
+    """What `load_audio` reads, and the relative path of the transcript, for everything that a name stands for."""
     path = Path(name)
     if name == STANDARD_INPUT and standard_input is not None:
         audio = standard_input.read()
         if not audio:
-            raise InputError("standard input is empty; pipe an audio file into it")
+            raise InputError("standard input is empty: pipe an audio file into it")
         return [(audio, Path("stdin"))]
     if path.is_dir():
         files = list_audio(path)
         if not files:
             known = ", ".join(sorted(AUDIO_SUFFIXES))
-            raise InputError(f"the folder {_shown(name)} has no audio files; it reads {known}")
+            raise InputError(f"the folder {_shown(name)} has no audio files; supported are {known}")
         return [(file, file.relative_to(path)) for file in files]
     if not path.is_file():
         raise InputError(f"there is no file {_shown(name)}")
@@ -103,12 +118,12 @@ def _checked_duration(source: Path | bytes, name: str) -> float:
 
 
 def _shown(name: str | Path) -> str:
-    """A name that can be printed and written as UTF-8: names of files may be any bytes."""
+    """A name that can be printed and written as UTF-8: file names may be any bytes."""
     return os.fsencode(name).decode("utf-8", errors="replace")
 
 
 def _check_alike(owners: dict[Path, Recording]) -> None:
-    """Look for names that a file system may take for one: they differ in upper case or in how accents are written."""
+    """Look for names that a file system may treat as one: they differ only in case or in how accents are written."""
     alike: dict[str, Path] = {}
     for path, recording in owners.items():
         other = alike.setdefault(unicodedata.normalize("NFC", str(path)).casefold(), path)
@@ -117,7 +132,7 @@ def _check_alike(owners: dict[Path, Recording]) -> None:
 
 
 def _is_one_file(first: Path, second: Path) -> bool:
-    """Whether the file system takes two names for one, tried with a file that is gone afterwards."""
+    """Whether the file system treats two names as one, tested with a temporary file."""
     place = next(parent for parent in first.parents if parent.is_dir())
     with tempfile.TemporaryDirectory(dir=place) as folder:
         (Path(folder) / first.name).touch()

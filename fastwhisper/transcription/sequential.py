@@ -1,12 +1,12 @@
 """Whisper's sequential decoding: a window of audio at a time, moved along the times that the model predicts.
 
 transformers' `generate` decodes a whole recording before it answers. Its batches also mix up rows once one of them is
-decoded again at a higher temperature: word times raise or are another row's, and a row may be dropped as silent in
-place of another. Here each row keeps its own state, and a window is handed out when it is done.
+decoded again at a higher temperature: word times fail or belong to another row, and a row may be dropped as silent
+instead of another. Here each row keeps its own state, and a window is returned when it is done.
 
-A single recording has the text that `generate` gives it under the same seed, with two exceptions, which are faults
+A single recording gets the same text as from `generate` with the same seed, with two exceptions, which are bugs
 there: beams are kept after a fallback (`generate` is greedy for the rest of the recording), and words that a fine-tune
-added to the vocabulary are no times.
+added to the vocabulary are not times.
 """
 
 import math
@@ -27,7 +27,7 @@ from .word_times import token_times
 
 FRAMES_PER_SECOND = 100
 # The fallback of Whisper's paper (section 4.5). The threshold of the compression ratio is lower than openai's 2.4,
-# because transformers, whose results these are to be, compresses token ids, not text.
+# because transformers, whose results are to be matched, compresses token ids, not text.
 COMPRESSION_RATIO = 1.35
 LOG_PROBABILITY = -1.0
 NO_SPEECH = 0.6
@@ -41,7 +41,7 @@ class MovingClip:
         features (`torch.Tensor`): `(mel, frames)`, without padding.
         prompt (`list[int]`): ids that the decoder starts with: start of transcript, language, task.
         position (`int`): the frame that the next window begins at.
-        random_state (`torch.Tensor`, *optional*): of the draws of its fallback so far.
+        random_state (`torch.Tensor`, *optional*): of its fallback's random draws so far.
     """
 
     features: torch.Tensor
@@ -59,9 +59,9 @@ class Fallback:
     """When and how a window is decoded again.
 
     Args:
-        temperatures (`Sequence[float]`): tried in turn; at 0 without draws, with beams.
+        temperatures (`Sequence[float]`): tried one after another; at 0 without sampling, with beams.
         num_beams (`int`): beams at temperature 0.
-        seed (`int`): of the draws of every clip.
+        seed (`int`): for the random draws of every clip.
     """
 
     temperatures: Sequence[float]
@@ -71,7 +71,7 @@ class Fallback:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """Token ids without the end of text, their mean log probability, and how far they can be compressed."""
+    """Token ids without the end of text, their mean log probability, and their compression ratio."""
 
     tokens: list[int]
     log_probability: float
@@ -102,7 +102,7 @@ class SequentialDecoder:
 
     @torch.no_grad()
     def decode_windows(self, clips: Sequence[MovingClip]) -> list[list[Piece]]:
-        """Decode the next window of each clip together, and move the clips on; silence has no pieces."""
+        """Decode the next window of each clip together, and advance the clips; silence has no pieces."""
         size = 2 * self.model.config.max_source_positions
         windows = [clip.features[:, clip.position : clip.position + size] for clip in clips]
         frames = [window.shape[-1] for window in windows]
@@ -142,12 +142,12 @@ class SequentialDecoder:
                 begin = end
 
     def _attempts(self, encoded: torch.Tensor, clips: Sequence[MovingClip]) -> list[_Attempt | None]:
-        """The first attempt at each window that is not doubtful, else the last; `None` for silence."""
+        """The first attempt at each window that is not doubtful, or the last; `None` for silence."""
         silence = self._silence(encoded, clips)
         attempts: list[_Attempt | None] = [None for _ in clips]
         waiting = list(range(len(clips)))
         for temperature in self.fallback.temperatures:
-            # What is drawn for a row must not depend on its neighbours.
+            # The draws for a row must not depend on its neighbours.
             groups = [waiting] if temperature == 0 else [[row] for row in waiting]
             doubtful = []
             for rows in groups:
@@ -163,18 +163,18 @@ class SequentialDecoder:
         return attempts
 
     def _silence(self, encoded: torch.Tensor, clips: Sequence[MovingClip]) -> list[float]:
-        """The probability of `<|nospeech|>`, the id before `<|notimestamps|>`, behind the start of transcript."""
+        """The probability of `<|nospeech|>`, the id before `<|notimestamps|>`, after the start of transcript."""
         start = torch.tensor([clip.prompt[:1] for clip in clips], device=encoded.device)
         outputs = self.model(encoder_outputs=_outputs(encoded), decoder_input_ids=start, use_cache=False)
         return outputs.logits[:, 0].float().softmax(dim=-1)[:, self.kinds.no_timestamps - 1].tolist()
 
     def _generate(self, encoded: torch.Tensor, clips: Sequence[MovingClip], temperature: float) -> list[_Attempt]:
-        """Decode windows once; above temperature 0 one at a time, with draws of its clip's own."""
+        """Decode windows once; above temperature 0 one at a time, each with its clip's own random draws."""
         prompts = torch.tensor([clip.prompt for clip in clips], device=encoded.device)
         config = self._config(prompts.shape[1], temperature)
         rules = TimestampRules(config, self.kinds, self.model.config.vocab_size, prompts.shape[1])
         with self._draws_of(clips[0]) if temperature else nullcontext():
-            # Whisper's own `generate` would begin the loop over windows that this class is.
+            # Whisper's own `generate` would start the loop over windows that this class replaces.
             output = GenerationMixin.generate(
                 self.model,  # type: ignore[arg-type]
                 encoder_outputs=_outputs(encoded),
@@ -217,7 +217,7 @@ class SequentialDecoder:
 
     @contextmanager
     def _draws_of(self, clip: MovingClip) -> Iterator[None]:
-        """Draw from a clip's own sequence of random numbers, which every clip begins anew at the seed."""
+        """Draw from a clip's own sequence of random numbers, which starts at the seed for every clip."""
         device = self.model.device
         on_cuda = device.type == "cuda"
         with torch.random.fork_rng([device] if on_cuda else []):
@@ -232,7 +232,7 @@ class SequentialDecoder:
 
 
 def _outputs(encoded: torch.Tensor) -> BaseModelOutput:
-    # A new one for every call: beam search repeats the rows of the one it is given.
+    # A new one for every call: beam search repeats the rows of the one that it gets.
     return BaseModelOutput(last_hidden_state=encoded)  # type: ignore[arg-type]
 
 

@@ -1,34 +1,44 @@
 """`fastwhisper.ask` and `fastwhisper.transcribe_with_fastslm`: what a FastSLM says of a recording of any length."""
 
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, BatchEncoding
 
 from ..configuration.configuration_fastslm import FastSLMConfig
-from ..data.audio import AudioSource, EmptyAudioError, describe_audio, resampled_blocks
+from ..data.audio import (
+    AudioSource,
+    EmptyAudioError,
+    Samples,
+    audio_duration,
+    audio_path,
+    audio_source,
+    describe_audio,
+    resampled_blocks,
+)
 from ..errors import InputError, check_positive
 from ..model_folders import check_model_folder, load_weights, loading
-from ..modeling.answer_budget import AudioTooLongError
+from ..modeling.answer_budget import AudioTooLongError, check_fits, context_tokens
 from ..modeling.modeling_fastslm import FastSLMForCausalLM
 from ..modeling.outputs_fastslm import FastSLMAudioOutput
 from ..modeling.processing_fastslm import FastSLMProcessor
+from ..modeling.prompt_audio import PromptAudio
 from ..modeling.waveforms import SAMPLING_RATE
 from .checkpoints import DTYPES, check_device
 from .whisper_checks import check_extractor
 
 FastSLM: TypeAlias = tuple[FastSLMForCausalLM, FastSLMProcessor]
-Samples: TypeAlias = np.ndarray | torch.Tensor
 LONG_FORMS = ("stitch",)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a FastSLM answers.
+    """The answer of a FastSLM.
 
     Args:
         text (`str`): without surrounding space.
@@ -63,12 +73,12 @@ class AnswerOptions:
         """Check that a model can do what is asked for.
 
         Raises:
-            InputError: where it cannot.
+            InputError: if it cannot.
         """
         numbers = {"max_new_tokens": self.max_new_tokens, "span_windows": self.span_windows}
         check_positive(**{name: number for name, number in numbers.items() if number is not None})
         if self.long_form not in (None, *LONG_FORMS):
-            raise InputError(f"long_form {self.long_form!r} is unknown; it is {' or '.join(LONG_FORMS)}")
+            raise InputError(f"long_form={self.long_form!r} is unknown; it must be {' or '.join(LONG_FORMS)}")
         if self.span_windows is not None and self.long_form is None:
             raise InputError("span_windows needs long_form='stitch'")
         try:
@@ -78,7 +88,7 @@ class AnswerOptions:
 
 
 def ask(
-    audio: AudioSource | Samples,
+    audio: AudioSource | Samples | tuple[Samples, int],
     question: str = "What is said?",
     *,
     model: str | os.PathLike | FastSLM,
@@ -97,7 +107,8 @@ def ask(
 
     Args:
         audio (`AudioSource`, `np.ndarray` or `torch.Tensor`):
-            Anything that [`load_audio`] reads, such as a path; or samples alone, which are taken to be at 16 kHz.
+            Anything that [`load_audio`] reads, such as a path; samples alone, which are taken to be at 16 kHz; or
+            samples and their sampling rate.
         question (`str`, *optional*, defaults to `"What is said?"`): What to ask.
         model (`str`, `os.PathLike` or `tuple[FastSLMForCausalLM, FastSLMProcessor]`):
             Name on the Hub or folder; for several questions the pair that [`load_fastslm`] returns, so that it is
@@ -106,7 +117,7 @@ def ask(
         options: Fields of [`AnswerOptions`].
 
     Raises:
-        InputError: for audio, a model or an option that cannot be used, and for audio beyond the model's context
+        InputError: for audio, a model or an option that cannot be used, or for audio beyond the model's context
             without `long_form`.
     """
     pair = load_fastslm_pair(model, device, dtype)
@@ -114,7 +125,7 @@ def ask(
 
 
 def transcribe_with_fastslm(
-    audio: AudioSource | Samples,
+    audio: AudioSource | Samples | tuple[Samples, int],
     *,
     model: str | os.PathLike | FastSLM,
     language: str | None = None,
@@ -144,7 +155,7 @@ def load_fastslm(name: str | os.PathLike, device: str | None = None, dtype: str 
         dtype (`str`, *optional*): `float32`, `float16` or `bfloat16`; as saved by default.
 
     Raises:
-        InputError: where there is no such FastSLM, for an unknown device or dtype.
+        InputError: if there is no such FastSLM, for an unknown device or dtype.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
@@ -154,7 +165,7 @@ def load_fastslm(name: str | os.PathLike, device: str | None = None, dtype: str 
     with loading(name, "config.json"):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     if not isinstance(config, FastSLMConfig):
-        raise InputError(f"{name} is no FastSLM: its model_type is {config.model_type!r}")
+        raise InputError(f"{name} is not a FastSLM: its model_type is {config.model_type!r}")
     with loading(name, "the processor"):
         processor = FastSLMProcessor.from_pretrained(name, trust_remote_code=False)
     model = load_weights(
@@ -201,12 +212,12 @@ def load_fastslm_pair(
     """A FastSLM and its processor, loaded unless they are given.
 
     Raises:
-        InputError: as [`load_fastslm`], and for a device or dtype with a loaded model.
+        InputError: as [`load_fastslm`], or for a device or dtype with a loaded model.
     """
     if isinstance(model, str | os.PathLike):
         return load_fastslm(model, device, dtype)
     if device is not None or dtype is not None:
-        raise InputError("device and dtype are for a model given by name; a loaded model has its own")
+        raise InputError("device and dtype only apply to a model given by name; a loaded model has its own")
     return model
 
 
@@ -218,13 +229,13 @@ def question_prompt(processor: FastSLMProcessor, question: str) -> str:
 
 def transcription_prompt(processor: FastSLMProcessor, language: str | None) -> str:
     """The text that asks for the transcript of one audio, whose placeholder is in it."""
-    (prompt,) = processor.apply_transcription_request("any path", language, tokenize=False)
+    (prompt,) = processor.apply_transcription_request(np.zeros(1, np.float32), language, tokenize=False)
     return prompt
 
 
 def answer(
     pair: FastSLM,
-    audio: AudioSource | Samples,
+    audio: AudioSource | Samples | tuple[Samples, int],
     prompt: str,
     options: AnswerOptions,
     heard_progress: Callable[[int], Any] = lambda windows: None,
@@ -245,16 +256,17 @@ def answer(
         InputError: As [`ask`].
     """
     model, processor = pair
+    audio = audio_source(audio)
     options.check(model)
     if prompt.count(processor.audio_token) != 1:
-        raise InputError(f"{processor.audio_token} stands for the audio: a question must not have it")
+        raise InputError(f"{processor.audio_token} stands for the audio: a question must not contain it")
+    _check_fits(pair, audio, prompt, options)
     windows = audio_windows(audio, processor.feature_extractor.n_samples, processor.step_samples)
     heard = hear(model, processor, windows, options.tokens_per_window, heard_progress)
     counts = heard.window_token_counts.tolist()  # type: ignore[union-attr]
     if not counts:
-        raise EmptyAudioError(f"{_name(audio)} is empty: it has no samples")
-    text = prompt.replace(processor.audio_token, processor.audio_text(counts, options.window_times))
-    inputs = processor.tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
+        raise EmptyAudioError(f"{describe_audio(audio)} is empty: it has no samples")
+    inputs = _prompt_inputs(processor, prompt, counts, options).to(model.device)
     try:
         outputs = model.generate(
             input_ids=inputs["input_ids"],
@@ -270,9 +282,50 @@ def answer(
             max_new_tokens=options.max_new_tokens,
         )
     except AudioTooLongError as error:
-        raise InputError(f"{_name(audio)}: {error}") from error
+        raise InputError(f"{describe_audio(audio)}: {error}") from error
     said = outputs.sequences[0, inputs["input_ids"].shape[1] :]
     return Answer(processor.tokenizer.decode(said, skip_special_tokens=True).strip(), outputs.finish_reasons[0])
+
+
+def _prompt_inputs(
+    processor: FastSLMProcessor, prompt: str, counts: list[int], options: AnswerOptions
+) -> BatchEncoding:
+    text = prompt.replace(processor.audio_token, processor.audio_text(counts, options.window_times))
+    return processor.tokenizer(text, add_special_tokens=False, return_tensors="pt")
+
+
+def _check_fits(pair: FastSLM, audio: AudioSource, prompt: str, options: AnswerOptions) -> None:
+    """Check by the header, before anything is encoded, that the audio fits the context; streams come once, unread.
+
+    Raises:
+        InputError: if it does not.
+    """
+    model, processor = pair
+    context = context_tokens(model.config)
+    if options.long_form is not None or context is None or not _has_header(audio):
+        return
+    samples = math.ceil(audio_duration(audio) * SAMPLING_RATE)
+    if samples == 0:
+        return
+    if processor.num_windows(samples) > context:
+        hours = samples / SAMPLING_RATE / 3600
+        raise InputError(
+            f"{describe_audio(audio)}: the audio does not fit the language model: it is {hours:.1f} hours long, more "
+            f"windows than the {context} tokens that are available. Give less audio, or long_form='stitch'"
+        )
+    counts = processor.window_token_counts(samples, options.tokens_per_window)
+    ids = _prompt_inputs(processor, prompt, counts, options)["input_ids"]
+    heard = PromptAudio(torch.empty(0), counts, [])
+    try:
+        check_fits(model.config, ids, None, [heard], options.max_new_tokens or 1)
+    except AudioTooLongError as error:
+        raise InputError(f"{describe_audio(audio)}: {error}") from error
+
+
+def _has_header(audio: AudioSource) -> bool:
+    if isinstance(audio, bytes | bytearray | memoryview | Mapping):
+        return True
+    return audio_path(audio) is not None
 
 
 def hear(
@@ -315,23 +368,17 @@ def hear(
     return FastSLMAudioOutput(pooler_output=torch.cat(tokens).clone(), window_token_counts=torch.cat(counts))
 
 
-def audio_windows(audio: AudioSource | Samples, whole: int, step: int) -> Iterator[np.ndarray]:
+def audio_windows(audio: AudioSource | Samples | tuple[Samples, int], whole: int, step: int) -> Iterator[np.ndarray]:
     """Windows of at most `whole` samples at 16 kHz, one each `step` samples; files are read as they are needed.
 
     Raises:
         InputError: for audio that cannot be read, or has samples that are NaN, infinite or no audio.
     """
-    if isinstance(audio, np.ndarray | torch.Tensor):
-        audio = {"array": audio, "sampling_rate": SAMPLING_RATE}
     waiting = np.zeros(0, np.float32)
-    for samples in resampled_blocks(audio):
+    for samples in resampled_blocks(audio_source(audio)):
         waiting = np.concatenate([waiting, samples])
         while len(waiting) > whole:
             yield waiting[:whole]
             waiting = waiting[step:]
     if len(waiting):
         yield waiting
-
-
-def _name(audio: AudioSource | Samples) -> str:
-    return "the audio in memory" if isinstance(audio, np.ndarray | torch.Tensor) else describe_audio(audio)

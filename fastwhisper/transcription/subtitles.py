@@ -19,10 +19,10 @@ class Cue:
 
 
 def cues(transcript: Transcript) -> list[Cue]:
-    """The segments with text, each at least a millisecond long and none before the end of the one before it."""
+    """The segments with text, each at least a millisecond long and none starting before the previous one ends."""
     found, position = [], 0
     for segment in transcript.segments:
-        # Players take a blank line for the end of a cue.
+        # Players take a blank line as the end of a cue.
         text = " ".join(segment.text.split())
         if text:
             start = max(round(1000 * segment.start), position)
@@ -47,7 +47,7 @@ def to_srt(name: str, transcript: Transcript) -> str:
 
 
 def to_vtt(name: str, transcript: Transcript) -> str:
-    """WebVTT; where words have times, each is marked with its start, which players use to highlight it."""
+    """WebVTT; words with times are marked with their start, which players use to highlight them."""
     blocks = ["WEBVTT\n"]
     for cue in cues(transcript):
         blocks.append(f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{_marked(cue)}\n")
@@ -75,12 +75,12 @@ def _clock(milliseconds: int, point: str) -> str:
 
 
 def _marked(cue: Cue) -> str:
-    """The escaped text of a cue with a time stamp before each word that starts within it, in rising order."""
+    """The escaped text of a cue with a timestamp before each word that starts within it, in ascending order."""
     parts, position, latest = [], 0, cue.start
     for word in cue.words:
         found = cue.text.find(word.text, position)
         if found < 0:
-            continue  # half a letter, which the text of the whole segment shows in another way
+            continue  # half a letter, which the text of the whole segment shows differently
         start = round(1000 * word.start)
         parts.append(html.escape(cue.text[position:found], quote=False))
         if latest < start < cue.end:

@@ -11,14 +11,14 @@ from ..data.timestamps import RESOLUTION
 
 _TIME = re.compile(r"<\|\d+\.\d\d\|>")
 _CONTROL = re.compile(r"<\|.*\|>")
-# Tokenizers of 2022 end at <|notimestamps|>; their models have time tokens from 0 to 30 s behind it all the same.
+# Tokenizers of 2022 end at <|notimestamps|>; their models still have time tokens from 0 to 30 s after it.
 _DEFAULT_TIMES = 1501
 
 
 class TokenKinds:
     """Text, time and control tokens of a tokenizer.
 
-    Tokens that a fine-tune added stand behind the last time token and are text, unless they were added as special.
+    Tokens added by a fine-tune come after the last time token and are text, unless they were added as special.
 
     Args:
         tokenizer (`WhisperTokenizer`): not changed.
@@ -49,10 +49,10 @@ class TokenKinds:
 
 
 class TimestampRules(LogitsProcessor):
-    """The rules that Whisper's time tokens follow, for vocabularies with added tokens behind the times, too.
+    """The rules that Whisper's time tokens follow, also for vocabularies with added tokens after the times.
 
-    transformers' rules take every id from the first time token on for a time: an added word would end a segment, and
-    no time could follow it. With the added tokens turned to the front all ids keep their order, and times come last.
+    transformers' rules take every id from the first time token on as a time: an added word would end a segment, and
+    no time could follow it. With the added tokens moved to the front, all ids keep their order and times come last.
 
     Args:
         config (`GenerationConfig`): of the model, for its `max_initial_timestamp_index`.
@@ -84,7 +84,7 @@ class Piece:
         start (`float`), end (`float`): in seconds from the start of the window, later of the recording.
         tokens (`list[int]`): ids, those of its times included.
         text_tokens (`list[int]`): ids of its text.
-        times (`list[float]`): where they were asked for, when each text token begins and when the last one ends.
+        times (`list[float]`): if wanted, when each text token begins and when the last one ends.
     """
 
     start: float
@@ -94,7 +94,7 @@ class Piece:
     times: list[float] = field(default_factory=list)
 
     def delay(self, seconds: float) -> None:
-        """Move all times."""
+        """Shift all times."""
         self.start += seconds
         self.end += seconds
         self.times = [time + seconds for time in self.times]
@@ -103,7 +103,7 @@ class Piece:
 def pieces(tokens: list[int], kinds: TokenKinds, frames: int) -> tuple[list[Piece], int]:
     """Segments of a window, and where the next window begins.
 
-    Two times side by side end a segment and start the next. What follows the last such pair is unfinished and is
+    Two times in a row end a segment and start the next. What follows the last such pair is unfinished and is
     decoded again in the next window; a single time at the end says that nothing follows.
 
     Args:
@@ -137,5 +137,5 @@ def pieces(tokens: list[int], kinds: TokenKinds, frames: int) -> tuple[list[Piec
         piece(seconds(start), seconds(end - 1), tokens[start:end])
         for start, end in zip(bounds[:-1], bounds[1:], strict=True)
     ]
-    # A model without a sense of time may end a segment at 0, where the window would stand still, or behind the window.
+    # A model that is bad at times may end a segment at 0, so that the window would not move, or after the window.
     return found, min(moved, frames) or frames

@@ -4,11 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import numpy as np
-import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from ..data.audio import SAMPLING_RATE, AudioSource, load_audio
+from ..data.audio import SAMPLING_RATE, AudioSource, Samples, audio_source, load_audio
 from ..errors import InputError
 from ..modeling.whisper_generation_config import complete_generation_config
 from .checkpoints import load_checkpoint
@@ -17,7 +15,6 @@ from .token_kinds import TokenKinds
 from .transcripts import Transcription
 
 Checkpoint: TypeAlias = str | os.PathLike | tuple[WhisperForConditionalGeneration, WhisperProcessor]
-Samples: TypeAlias = np.ndarray | torch.Tensor
 
 
 def transcribe(
@@ -36,7 +33,7 @@ def transcribe(
 ) -> Transcription:
     r"""Transcribe a recording of any length with a Whisper or a student of one.
 
-    The audio is read, and the model loaded, at once; decoding begins when the result is read, and goes window by
+    The audio is read and the model loaded at once; decoding starts when the result is read, and goes window by
     window (30 s of audio). The text is that of transformers' own `generate`.
 
     ```python
@@ -48,28 +45,28 @@ def transcribe(
 
     Args:
         audio (`AudioSource`, `np.ndarray`, `torch.Tensor` or `tuple`):
-            Anything that [`load_audio`] reads, such as a path, the bytes of a file or a dictionary with `array` and
-            `sampling_rate`; samples alone, which are taken to be at 16 kHz; or samples and their sampling rate.
+            Anything that [`load_audio`] reads: a path, the bytes of a file, a dictionary with `array` and
+            `sampling_rate`; just samples, assumed to be at 16 kHz; or samples and their sampling rate.
         model (`str`, `os.PathLike` or `tuple[WhisperForConditionalGeneration, WhisperProcessor]`):
             Name on the Hub or folder; for several recordings the pair that [`load_checkpoint`] returns, so that it is
             loaded once.
         language (`str`, *optional*):
-            Code or English name; by default the model's own, else auto-detected.
+            Code or English name; by default the model's own, or auto-detected.
         task (`str`, *optional*, defaults to `"transcribe"`):
             `transcribe`, or `translate` into English.
         timestamps (`bool`, *optional*, defaults to `False`):
             Let the model cut its text into segments with times. Without it, audio that fits one window is a single
             segment; longer audio always has them.
         word_timestamps (`bool`, *optional*, defaults to `False`):
-            Times of words, and so of segments.
+            Give times of words, and so of segments.
         num_beams (`int`, *optional*, defaults to 1):
             Beams; 1 is greedy.
         temperatures (`Sequence[float]`, *optional*, defaults to 0.0 to 1.0 in steps of 0.2):
-            Where segments have times: the next is tried where the text repeats itself or is improbable.
+            If segments have times, the next is tried if the text repeats itself or is improbable.
         seed (`int`, *optional*, defaults to 0):
-            Fixes what temperatures above 0 draw.
+            Seed for sampling at temperatures above 0.
         device, dtype (*optional*):
-            As for [`load_checkpoint`], where `model` is a name or folder.
+            As for [`load_checkpoint`], if `model` is a name or folder.
 
     Returns:
         [`Transcription`]: `segments`, decoded as they are read; `text`, `language`, `duration`.
@@ -86,7 +83,7 @@ def transcribe(
         temperatures=tuple(temperatures),
         seed=seed,
     )
-    samples = load_audio(_source(audio))
+    samples = load_audio(audio_source(audio))
     whisper, processor = load_pair(model, device, dtype)
     check_prompt(whisper.generation_config, language, task)
     window_seconds(whisper, processor)
@@ -97,7 +94,7 @@ def transcribe(
 def load_pair(
     model: Checkpoint, device: str | None = None, dtype: str | None = None
 ) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
-    """A model and its processor, loaded unless they are given; what a generation config lacks is added to it.
+    """A model and its processor, loaded unless they are given; a generation config is completed if needed.
 
     Raises:
         InputError: for a checkpoint that cannot be loaded, or for a device or dtype with a loaded model.
@@ -105,18 +102,7 @@ def load_pair(
     if isinstance(model, str | os.PathLike):
         return load_checkpoint(os.fspath(model), device, dtype)
     if device is not None or dtype is not None:
-        raise InputError("device and dtype are for a model given by name; a loaded model has its own")
+        raise InputError("device and dtype only apply to a model given by name; a loaded model has its own")
     whisper, processor = model
     complete_generation_config(whisper.generation_config, whisper.config, processor.tokenizer)
     return whisper, processor
-
-
-def _source(audio: AudioSource | Samples | tuple[Samples, int]) -> AudioSource:
-    if isinstance(audio, np.ndarray | torch.Tensor):
-        audio = (audio, SAMPLING_RATE)
-    if not isinstance(audio, tuple):
-        return audio
-    if len(audio) != 2:
-        raise InputError(f"a tuple of audio is (samples, sampling rate), not {len(audio)} values")
-    samples, sampling_rate = audio
-    return {"array": samples, "sampling_rate": sampling_rate}

@@ -1,4 +1,4 @@
-"""`fastwhisper.transcribe_files`: files and folders to text, subtitles and JSON."""
+"""`fastwhisper.transcribe_files`: turn files and folders into text, subtitles and JSON."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..files import check_writable, write_whole
 from ..progress import progress_bar, set_aside
 from .decoding import GenerationOptions, check_prompt, decode_windows, window_seconds
-from .recordings import Recording, find_recordings, output_paths
+from .recordings import Recording, find_recordings, output_paths, public_name
 from .subtitles import WRITERS
 from .token_kinds import TokenKinds
 from .transcribe import Checkpoint, load_pair
@@ -36,9 +36,9 @@ def transcribe_files(
     standard_input: BinaryIO | None = None,
     show_progress: bool = False,
 ) -> Iterator[tuple[str, Transcript | InputError]]:
-    r"""Transcribe files, and all audio files below folders: short ones in batches, others one at a time.
+    r"""Transcribe files, and all audio files in folders: short ones in batches, others one at a time.
 
-    Each is written when it is done. One that cannot be read ends nothing: its error stands in the place of its
+    Each is written when it is done. One that cannot be read does not stop the others: its error takes the place of its
     transcript.
 
     Args:
@@ -48,9 +48,9 @@ def transcribe_files(
         formats (`Sequence[str]`, *optional*, defaults to `("txt",)`): `txt`, `srt`, `vtt`, `json`; in all but `txt`
             segments have times.
         language, task, word_timestamps, num_beams, seed, device, dtype (*optional*): As for [`transcribe`].
-        batch_size (`int`, *optional*, defaults to 8): Recordings that are decoded together, where each fits a window.
+        batch_size (`int`, *optional*, defaults to 8): Recordings decoded together, if each fits a window.
         standard_input (`BinaryIO`, *optional*): Read for the file `-`.
-        show_progress (`bool`, *optional*, defaults to `False`): A progress bar on standard error.
+        show_progress (`bool`, *optional*, defaults to `False`): Show a progress bar on standard error.
 
     Yields:
         `tuple[str, Transcript | InputError]`: name and transcript of each recording, or what is wrong with it.
@@ -88,7 +88,7 @@ def transcribe_files(
         for recording, result in _transcribe(whisper, processor, recordings, options, advance):
             if isinstance(result, Transcript):
                 for kind, path in zip(formats, paths.get(recording, ()), strict=False):
-                    write_whole(path, WRITERS[kind](recording.name, result))
+                    write_whole(path, WRITERS[kind](public_name(recording.name, files), result))
             with set_aside(progress):
                 yield recording.name, result
 
@@ -100,7 +100,7 @@ def _transcribe(
     options: GenerationOptions,
     advance: Callable[[float], None],
 ) -> Iterator[tuple[Recording, Transcript | InputError]]:
-    """Transcripts in the order of the recordings, but for those that cannot be read, which come before their batch."""
+    """Transcripts in the order of the recordings, except those that cannot be read, which come before their batch."""
     kinds = TokenKinds(processor.tokenizer)
     for batch in _batches(recordings, window_seconds(model, processor), options.batch_size):
         clips, readable = [], []

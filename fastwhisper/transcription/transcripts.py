@@ -1,4 +1,4 @@
-"""What a transcription is: text, segments, words, all times in seconds from the start of the audio."""
+"""The parts of a transcription: text, segments, words; all times in seconds from the start of the audio."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Segment:
-    """A phrase as the model cut it; `start` and `end` in seconds, `words` empty unless asked for."""
+    """A phrase as cut by the model; `start` and `end` in seconds, `words` empty unless requested."""
 
     text: str
     start: float
@@ -32,7 +32,7 @@ class Transcript:
     Args:
         text (`str`): the whole text, without surrounding space.
         duration (`float`): length of the audio in seconds.
-        segments (`list[Segment]`): in order, none overlapping; without timestamps one over the whole clip.
+        segments (`list[Segment]`): in order, without overlap; without timestamps, one for the whole clip.
         language (`str`, *optional*): code of the language that was given or detected.
     """
 
@@ -62,8 +62,8 @@ class Window:
 class Transcription:
     """The transcription of a recording, decoded while it is read.
 
-    Segments come as soon as the window of audio that they end in is decoded, and are kept: they can be read again. The
-    language is known with the first window; the text needs all of them.
+    Segments are available as soon as the window of audio that they end in is decoded, and can be read again. The
+    language is known after the first window; the text needs all of them.
 
     Args:
         windows (`Iterable[Window]`): in order; read once, one at a time.
@@ -81,7 +81,7 @@ class Transcription:
 
     @property
     def segments(self) -> Iterator[Segment]:
-        """The segments in order, each with its words where they were asked for."""
+        """The segments in order, each with its words if requested."""
         position = 0
         while position < len(self._segments) or self._next_segment():
             yield self._segments[position]
@@ -103,7 +103,7 @@ class Transcription:
 
     @property
     def transcript(self) -> Transcript:
-        """All of it, for `subtitles.WRITERS` and for JSON."""
+        """The complete transcript, for `subtitles.WRITERS` and for JSON."""
         return Transcript(self.text, self.duration, list(self.segments), self.language)
 
     def _decode(self) -> Iterator[Segment]:
@@ -119,7 +119,7 @@ class Transcription:
 
 
 def in_order(segments: Iterable[Segment], duration: float) -> Iterator[Segment]:
-    """Segments and their words, moved where needed so that none overlaps, runs backwards or leaves the audio."""
+    """Segments and their words, shifted if needed so that none overlaps, runs backwards or leaves the audio."""
     position = spoken = 0.0
     for segment in segments:
         start, position = _clamped(segment.start, segment.end, position, duration)

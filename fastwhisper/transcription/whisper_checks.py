@@ -6,11 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import GenerationConfig, PreTrainedTokenizerBase, WhisperConfig, WhisperFeatureExtractor
+from transformers import (
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperTokenizer,
+)
 from transformers.models.whisper.modeling_whisper import WhisperForConditionalGeneration
 
 from ..errors import InputError
-from ..model_folders import weight_shapes
+from ..model_folders import loading, weight_shapes
 
 SAMPLING_RATE, WINDOW, HOP = 16_000, 400, 160  # of every Whisper's log-mel spectrogram
 START, END = "<|startoftranscript|>", "<|endoftext|>"
@@ -158,6 +164,8 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: WhisperConfig, n
         InputError: for a tokenizer that is empty, of another model, or larger than the model's embedding.
     """
     place = _place(name, "the tokenizer")
+    if not isinstance(tokenizer, WhisperTokenizer):
+        raise InputError(f"{place} is a {type(tokenizer).__name__}: tokenizer_config.json must name WhisperTokenizer")
     vocabulary = tokenizer.get_vocab()
     if END not in vocabulary or START not in vocabulary:
         raise InputError(f"{place} has no {END} and {START}: is tokenizer.json gone, or of another kind of model?")
@@ -169,7 +177,9 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: WhisperConfig, n
         raise InputError(_other(place, START, vocabulary[START], "config.json", config.decoder_start_token_id))
     if vocabulary[END] not in ends:
         raise InputError(_other(place, END, vocabulary[END], "config.json", config.eos_token_id))
-    if not tokenizer("speech").input_ids:
+    with loading(name, "the tokenizer"):
+        ids = tokenizer("speech").input_ids
+    if not ids:
         raise InputError(f"{place} makes nothing of a word")
 
 

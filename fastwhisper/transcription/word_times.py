@@ -18,7 +18,7 @@ from .token_kinds import TokenKinds
 from .transcripts import Segment, Word
 
 _TINY = torch.finfo(torch.float32).tiny
-# openai-whisper's: punctuation that belongs to the word before it, and seconds by which a word may leave its segment.
+# From openai-whisper: punctuation that belongs to the word before it, and how far a word may leave its segment.
 _CLOSING = frozenset("\"'.。,，!！?？:：”)]}、")
 _FAR_OFF = 0.5
 
@@ -33,11 +33,11 @@ def token_times(
 ) -> list[list[float]]:
     """Seconds from the start of the window at which each token of a text begins, and at which the last one ends.
 
-    The decoder reads the text once more, without times. Each token is aligned with the attention that it was chosen
+    The decoder reads the text again, without times. Each token is aligned with the attention that it was chosen
     by, over the audio of its own row: neighbours in a batch and beams make no difference.
 
     Args:
-        model (`WhisperForConditionalGeneration`): its attention implementation is as before afterwards.
+        model (`WhisperForConditionalGeneration`): its attention implementation is restored afterwards.
         encoded (`torch.Tensor`): encoder states `(batch, positions, hidden)`, one row a window.
         prompts (`Sequence[list[int]]`): start of transcript, language and task of each row.
         texts (`Sequence[list[int]]`): text tokens of each row.
@@ -77,7 +77,7 @@ def _alignment_attention(
     )
     caught: dict[int, torch.Tensor] = {}
     hooks = []
-    # Of these layers alone: the attention of all of them would be gigabytes.
+    # Only of these layers: the attention of all of them would take gigabytes.
     for layer in {layer for layer, _ in heads}:
 
         def catch(module, inputs, output, layer=layer) -> None:
@@ -95,7 +95,7 @@ def _alignment_attention(
 
 @contextmanager
 def _eager_attention(model: WhisperForConditionalGeneration) -> Iterator[None]:
-    """The one implementation that gives its weights."""
+    """The only implementation that returns its weights."""
     implementation = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
@@ -107,13 +107,13 @@ def _eager_attention(model: WhisperForConditionalGeneration) -> Iterator[None]:
 def words(
     tokenizer: WhisperTokenizer, tokens: list[int], times: list[float], segment: Segment, language: str | None
 ) -> list[Word]:
-    """Words of a segment: each ends where the token after it begins, its closing punctuation not counted.
+    """Words of a segment: each ends where the next token begins, not counting closing punctuation.
 
     Args:
         tokenizer (`WhisperTokenizer`): of the model.
         tokens (`list[int]`): text tokens of the segment.
         times (`list[float]`): when each of them begins, and when the last one ends, in seconds.
-        segment (`Segment`): for its own times, which the first and the last word keep to where they are far off.
+        segment (`Segment`): for its own times, which the first and last word are limited to if they are far off.
         language (`str`, *optional*): code; it decides how words are told apart.
     """
     # The tokenizer itself would take added words for times.

@@ -106,7 +106,7 @@ def test_stopped_and_resumed_is_the_same_run(words, tmp_path, refused):
     shutil.rmtree(tmp_path / "out" / "checkpoint-4")
     shutil.copytree(tmp_path / "out" / "checkpoint-2", tmp_path / "kept")
     assert "has checkpoints of another run" in refused("distill", *words)
-    assert "is no checkpoint" in refused("distill", *words, "--resume_from_checkpoint", str(tmp_path / "out"))
+    assert "is not a checkpoint" in refused("distill", *words, "--resume_from_checkpoint", str(tmp_path / "out"))
 
     assert main(["distill", *words, "--resume_from_checkpoint", "last"]) == 0
     resumed = weights(tmp_path / "out")
@@ -140,11 +140,25 @@ def test_lora_is_merged_into_a_plain_whisper(words, whisper_folder, tmp_path):
     assert all(name.endswith(("proj.weight", "fc1.weight", "fc2.weight")) for name in changed)
 
 
+def test_a_checkpoint_of_lora_names_no_place_of_this_machine(words, whisper_folder, tmp_path):
+    start = tmp_path / "start"
+    assert main(["init", "--teacher", str(whisper_folder), "--output", str(start), "--decoder_layers", "2"]) == 0
+    saved = ["--save_strategy", "steps", "--save_steps", "1"]
+    assert main(["distill", *words, "--student", str(start), "--lora_rank", "2", *saved]) == 0
+    checkpoints = list((tmp_path / "out").glob("checkpoint-*"))
+    assert len(checkpoints) == 2
+    for checkpoint in checkpoints:
+        config = json.loads((checkpoint / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == "../start"
+        for text in (path.read_text() for path in checkpoint.iterdir() if path.suffix in (".json", ".md")):
+            assert str(tmp_path) not in text and str(whisper_folder) not in text
+
+
 def test_a_student_goes_on(words, whisper_folder, tmp_path, refused):
     start = tmp_path / "start"
     assert main(["init", "--teacher", str(whisper_folder), "--output", str(start), "--decoder_layers", "3"]) == 0
     said = refused("distill", *words, "--student", start, "--decoder_layers", "1")
-    assert "--decoder_layers is for a student that is built" in said
+    assert "--decoder_layers is only for a newly built student" in said
     assert main(["distill", *words, "--student", str(start), "--max_steps", "1"]) == 0
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["decoder_layers"] == 3 and config["decoder_layer_map"] == [0, 1, 3]
@@ -194,8 +208,8 @@ def test_rows_that_cannot_be_used_are_counted(words, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--teacher", "/nowhere/at/all"], "/nowhere/at/all is no checkpoint"),
-        (["--student", "/nowhere/at/all"], "/nowhere/at/all is no checkpoint"),
+        (["--teacher", "/nowhere/at/all"], "/nowhere/at/all is not a checkpoint"),
+        (["--student", "/nowhere/at/all"], "/nowhere/at/all is not a checkpoint"),
         (["--dataset", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
         (["--eval_dataset", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
         (["--text_column", "words"], "no column 'words' for the text; its columns are audio"),

@@ -46,7 +46,7 @@ def test_an_existing_folder_stays_as_it_is(whisper_folder, tmp_path, refused):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     said = refused("init", "--teacher", whisper_folder, "--output", tmp_path / "mine")
-    assert f"{tmp_path / 'mine'} exists" in said
+    assert f"{tmp_path / 'mine'} already exists" in said
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
@@ -56,7 +56,7 @@ def test_an_existing_folder_stays_as_it_is(whisper_folder, tmp_path, refused):
         (["--decoder_layers", "5"], "decoder_layers=5 is impossible: the teacher has 4 decoder layers"),
         (["--decoder_layers", "0"], "decoder_layers=0 is impossible: the teacher has 4"),
         (["--encoder_layers", "-1"], "encoder_layers=-1 is impossible: the teacher has 2 encoder layers"),
-        (["--teacher", "/nowhere/at/all"], "/nowhere/at/all is no checkpoint"),
+        (["--teacher", "/nowhere/at/all"], "/nowhere/at/all is not a checkpoint"),
         (["--layers", "2"], "unknown arguments: --layers 2"),
         (["--config", "/nowhere.yaml"], "the recipe /nowhere.yaml cannot be read"),
     ],

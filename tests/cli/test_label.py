@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from transformers import WhisperFeatureExtractor, WhisperProcessor
 
+import fastwhisper
 from fastwhisper.cli.main import main
 from fastwhisper.data.loading import load_speech_dataset
 
@@ -50,6 +52,13 @@ def test_labels_load_as_a_dataset(teacher_folder, speech, tmp_path, capsys):
     assert (tmp_path / "labels" / "labelling.json").is_file()
 
 
+def test_folders_in_python_are_paths_too(teacher_folder, speech, tmp_path):
+    assert isinstance(teacher_folder, Path)
+    assert fastwhisper.label(teacher_folder, speech, tmp_path / "labels", timestamps=False, limit=1).kept == 1
+    report = fastwhisper.evaluate(teacher_folder, speech, limit=1, show_progress=False)
+    assert [model["name"] for model in report["models"]] == [teacher_folder.name]
+
+
 def test_recipe_with_timestamps(teacher_folder, speech, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"model: {teacher_folder}\ndataset: {speech}\noutput: {tmp_path / 'labels'}\nlimit: 1\n")
@@ -65,7 +74,7 @@ def test_recipe_with_timestamps(teacher_folder, speech, tmp_path):
         (["--audio_column", "sound"], "no column sound that names the audio files"),
         (["--split", "test"], "no split 'test'; it has train"),
         (["--dataset", "/nowhere/at/all"], "there is no folder /nowhere/at/all"),
-        (["--model", "/nowhere/at/all"], "/nowhere/at/all is no checkpoint"),
+        (["--model", "/nowhere/at/all"], "/nowhere/at/all is not a checkpoint"),
         (["--language", "klingon"], "klingon"),
         (["--task", "summarize"], "there is no task 'summarize'"),
         (["--dtype", "int8"], "there is no dtype 'int8'"),
@@ -132,3 +141,17 @@ def test_two_processes_label_each_row_once(teacher_folder, speech, tmp_path):
     batches = [[json.loads(line)["batch"] for line in part.read_text().splitlines()] for part in parts]
     assert batches == [[0, 2], [1]]
     assert (tmp_path / "two" / "metadata.jsonl").read_bytes() == (tmp_path / "one" / "metadata.jsonl").read_bytes()
+
+
+def test_the_table_names_audio_from_where_it_lies(whisper_folder, speech_folder, tmp_path):
+    """Also where the folder is reached by a link."""
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "deep")
+    output = tmp_path / "link" / "labels"
+    assert (
+        main(["label", "--model", str(whisper_folder), "--dataset", str(speech_folder), "--output", str(output)]) == 0
+    )
+    names = [json.loads(line)["file_name"] for line in (output / "metadata.jsonl").read_text().splitlines()]
+    assert all(name.startswith("../") and str(speech_folder) not in name for name in names)
+    rows = load_speech_dataset(output)
+    assert [row["audio"]["path"] for row in rows] == [str(speech_folder / f"{index}.wav") for index in range(6)]

@@ -1,6 +1,7 @@
 """Which errors are one line and an exit code, and which keep their traceback."""
 
 import errno
+import io
 import os
 from types import SimpleNamespace
 
@@ -44,8 +45,12 @@ def test_a_full_disk_is_one_line(ends):
 @pytest.mark.parametrize(
     ("verb", "flag"), [("distill", "--per_device_train_batch_size"), ("label", "--batch_size"), ("init", None)]
 )
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), None])
 def test_a_lack_of_memory_names_the_flag_to_lower(ends, verb, flag, error):
+    if error is None:
+        with pytest.raises(RuntimeError) as of_the_cpu:
+            torch.empty(2**60, dtype=torch.uint8)
+        error = of_the_cpu.value
     code, said = ends(verb, error)
     assert code == 2 and "out of memory" in said and said.count("\n") == 1
     assert flag is None or f"lower {flag}" in said
@@ -64,3 +69,18 @@ def test_the_traceback_of_an_error_of_input_can_be_seen(ends, monkeypatch):
     monkeypatch.setenv("FASTWHISPER_TRACEBACK", "1")
     with pytest.raises(InputError):
         ends("label", InputError("no such file"))
+
+
+def test_no_verb_fails_for_a_character_that_the_console_lacks(monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr("sys.stdout", console)
+    verb = SimpleNamespace(main=lambda argv: print("student: Größe 今日"))
+    monkeypatch.setattr(program.importlib, "import_module", lambda name, package: verb)
+    assert program.main(["distill"]) == 0
+    console.flush()
+    assert console.buffer.getvalue().decode("latin-1") == "student: Größe ??\n"
+
+
+def test_a_pipe_that_breaks_elsewhere_keeps_its_traceback(ends):
+    with pytest.raises(BrokenPipeError):
+        ends("push", BrokenPipeError())

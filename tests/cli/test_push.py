@@ -24,4 +24,4 @@ def test_a_secret_is_named_before_anything_is_sent(tmp_path, capsys, demo_tokeni
     assert main(["push", str(tmp_path), "somebody/student"]) == 2
 
     error = capsys.readouterr().err
-    assert "notes.txt, line 1 holds a token of the Hub" in error and "aaa" not in error
+    assert "notes.txt, line 1 contains a Hub token" in error and "aaa" not in error

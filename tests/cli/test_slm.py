@@ -48,7 +48,7 @@ def test_init_builds_from_parts(parts, tmp_path, capsys):
     arguments = [*parts, "--output", str(tmp_path / "out"), "--num_queries", "4", "--stage_queries", "3", "3"]
     arguments += ["--tokens_follow_length", "--rates", "2", "4", "--window_times", "--encoder_true_length"]
     assert main(arguments) == 0
-    assert "4.00 speech tokens a second" in capsys.readouterr().out
+    assert "4.00 speech tokens per second" in capsys.readouterr().out
     model = FastSLMForCausalLM.from_pretrained(tmp_path / "out")
     assert model.config.qformer_config.stage_queries == [3, 3]
     assert model.config.encoder_true_length
@@ -57,7 +57,7 @@ def test_init_builds_from_parts(parts, tmp_path, capsys):
     assert main(["slm", "transcribe", str(write_tone(tmp_path / "a.wav", 0.7)), "--model", str(tmp_path / "out")]) == 0
     capsys.readouterr()
     assert main(arguments) == 2
-    assert "out exists" in only_error(capsys)
+    assert "out already exists" in only_error(capsys)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_init_builds_from_parts(parts, tmp_path, capsys):
         (["--rates", "9"], "rates=[9] must lie between 1 and num_queries=4"),
         (["--window_overlap", "1.5"], "shorter than a window"),
         (["--query_clock", "noon"], "query_clock"),
-        (["--encoder", "LLM"], "must be a Whisper"),
+        (["--encoder", "LLM"], "is not a Whisper"),
         (["--language_model", "NONE"], "NONE"),
     ],
 )
@@ -171,7 +171,7 @@ def test_bad_input_is_one_line(folder, tmp_path, capsys):
     (tmp_path / "noise.wav").write_bytes(b"noise")
     good, long = str(write_tone(tmp_path / "a.wav", 0.3)), str(write_tone(tmp_path / "long.wav", 120))
     cases = [
-        (["slm", "transcribe", "--model", str(folder)], "no audio file is given"),
+        (["slm", "transcribe", "--model", str(folder)], "no audio files given"),
         (["slm", "transcribe", str(tmp_path / "missing.wav"), "--model", str(folder)], "missing.wav"),
         (["slm", "transcribe", str(tmp_path / "noise.wav"), "--model", str(folder)], "noise.wav"),
         (["slm", "transcribe", long, "--model", str(folder)], "600 of speech, 60 of text"),
@@ -179,7 +179,7 @@ def test_bad_input_is_one_line(folder, tmp_path, capsys):
         (["slm", "ask", good, "--model", str(folder), "--dtype", "int3"], "int3"),
         (["slm", "ask", good, "--model", str(folder), "--tokens_per_window", "3"], "rates"),
         (["slm", "ask", good, "--model", str(folder), "--span_windows", "2"], "long_form"),
-        (["slm", "ask", good, "--model", str(tmp_path)], "no checkpoint"),
+        (["slm", "ask", good, "--model", str(tmp_path)], "not a checkpoint"),
     ]
     for arguments, message in cases:
         assert main(arguments) == 2

@@ -19,12 +19,12 @@ def test_it_writes_a_complete_folder(tmp_path, capsys):
 
     assert main(arguments) == 0
 
-    assert "8.00 speech tokens a second" in capsys.readouterr().out
+    assert "8.00 speech tokens per second" in capsys.readouterr().out
     names = {path.name for path in (tmp_path / "out").iterdir()}
     code = set(flattened_sources([PACKAGE / file for file in FAMILIES["fastslm"].files]))
     assert names >= code | {"README.md", "model.safetensors", "preprocessor_config.json", "processor_config.json"}
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "the encoder of whisper," in card and "and llm." in card and "8.00 a second" in card
+    assert "the encoder of whisper," in card and "and llm." in card and "8.00 per second" in card
     assert "No training is recorded in this folder." in card
     place = str(tmp_path).encode()
     assert not [path.name for path in (tmp_path / "out").iterdir() if place in path.read_bytes()]

@@ -182,9 +182,9 @@ def test_a_language_model_of_another_size_is_refused(folders, tmp_path, capsys):
     arguments = ["convert-fastslm", str(folders / "published.safetensors"), str(tmp_path / "out"), *HEADS]
     assert main([*arguments, "--language_model", str(tmp_path / "other")]) == 2
     error = capsys.readouterr().err
-    assert "weights of another size" in error and "(64, 48) in place of (32, 48)" in error
+    assert "weights of the wrong size" in error and "(64, 48) instead of (32, 48)" in error
     assert main([*arguments, "--language_model", str(tmp_path / "none")]) == 2
-    assert "no language model with its tokenizer" in capsys.readouterr().err
+    assert "none is not a checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -207,7 +207,7 @@ def test_files_that_are_no_checkpoints(tmp_path, capsys):
     (tmp_path / "noise.safetensors").write_bytes(b"noise")
     (tmp_path / "noise.pt").write_bytes(b"noise")
     torch.save([1, 2], tmp_path / "list.pt")
-    for name, message in (("noise.safetensors", "no file of weights"), ("noise.pt", "no file of weights"),
-                          ("list.pt", "no mapping"), ("missing.pt", "there is no"), (".", "is no file")):  # fmt: skip
+    for name, message in (("noise.safetensors", "of weights"), ("noise.pt", "of weights"),
+                          ("list.pt", "does not map"), ("missing.pt", "there is no"), (".", "a file")):  # fmt: skip
         assert main(["convert-fastslm", str(tmp_path / name), str(tmp_path / "out")]) == 2
         assert message in capsys.readouterr().err

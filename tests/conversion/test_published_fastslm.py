@@ -176,7 +176,7 @@ def test_a_long_list_of_names_is_cut():
 
 
 def test_half_a_lora_and_lora_without_a_weight():
-    with pytest.raises(InputError, match="only one of the two LoRA matrices is there for q_proj"):
+    with pytest.raises(InputError, match="one of the two LoRA matrices is missing for q_proj"):
         split_lora({"base_model.model.q_proj.lora_A.weight": torch.zeros(2, 4)})
-    with pytest.raises(InputError, match="without a weight of the language model: q_proj"):
+    with pytest.raises(InputError, match="without a matching weight in the language model: q_proj"):
         merge_lora({}, {"q_proj": (torch.zeros(2, 4), torch.zeros(4, 2))}, 1.0)

@@ -99,7 +99,7 @@ def test_a_column_of_integers(dtype):
         ({"array": np.zeros(9, bool), "sampling_rate": 16_000}, "in memory must be an array .* axes of bool"),
         ({"array": [0.1, None], "sampling_rate": 16_000, "path": "a.wav"}, "a.wav must be an array .* of object"),
         ({"array": np.zeros(9, complex), "sampling_rate": 16_000}, "axes of complex128"),
-        ({"array": np.array([1000.0]), "sampling_rate": 16_000}, "floats are audio between -1 and 1"),
+        ({"array": np.array([1000.0]), "sampling_rate": 16_000}, "float audio is between -1 and 1"),
         ({"array": [0.1]}, "an array but no sampling_rate"),
         ({"array": [0.1], "sampling_rate": 0}, "a sampling rate of 0"),
         ({"array": [0.1], "sampling_rate": "fast"}, "a sampling rate of fast"),

@@ -73,3 +73,11 @@ def test_metric_classes_add_up_batches():
     for reference, hypothesis in zip(REFERENCES, HYPOTHESES, strict=True):
         metric.add_batch(predictions=[hypothesis], references=[reference])
     assert metric.compute() == {"wer": 3 / 8}
+
+
+@pytest.mark.parametrize("rate", [word_error_rate, character_error_rate, count_errors])
+@pytest.mark.parametrize(("references", "hypotheses"), [(["a"], []), ([], ["a"]), (["a", "b"], ["a"])])
+def test_lists_of_other_lengths(rate, references, hypotheses):
+    message = f"{len(references)} references, but {len(hypotheses)} hypotheses"
+    with pytest.raises(ValueError, match=message):
+        rate(references, hypotheses)

@@ -39,7 +39,7 @@ def outputs(option: str) -> dict:
     model, processor = tiny_pair(OPTIONS[option])
     fill(model)
     rate = {"tokens_per_window": 3} if "rates" in OPTIONS[option] else {}
-    inputs = processor.apply_transcription_request(clip(1.3), language="en", **rate)
+    inputs = processor.apply_transcription_request(clip(1.3), language="en", processor_kwargs=rate)
     features, mask = inputs["input_features"], inputs["input_features_mask"]
     speech = model.get_audio_features(features, mask, **rate)
     labels = inputs["input_ids"].clone()

@@ -49,15 +49,15 @@ def test_a_measured_run_fills_the_card(folder):
     for said in (
         "the encoder of [openai/whisper-tiny](https://huggingface.co/openai/whisper-tiny)",
         "[Qwen/Qwen3-0.6B](https://huggingface.co/Qwen/Qwen3-0.6B)",
-        "- 5 speech tokens for each window of 1 s: 5.00 a second.",
-        "in a call of the processor (`tokens_per_window`): 2, 5.",
+        "- 5 speech tokens for each window of 1 s: 5.00 per second.",
+        "when calling the processor (`tokens_per_window`): 2, 5.",
         "| slm (model) | 100 k | 3.12 % | 1.00 % | 200 |",
         "| steps | 600 |",
         "(curves.png)",
         "(https://huggingface.co/datasets/openslr/librispeech_asr) (config clean, split test)",
         "- my recordings",
         "A limit of this model.",
-        "Errors were measured on openslr/librispeech_asr alone",
+        "Errors were measured only on openslr/librispeech_asr",
         "## Licence\n\napache-2.0.",
         "2601.06199",
         "2212.04356",
@@ -133,7 +133,7 @@ def test_the_longest_recording(folder, dtype, words):
     assert row(text, "context of the language model, 512 tokens")[1] == f"{(512 - 32) / 5:.0f} s"
     for size in (24, 80):
         limit, hours = row(text, f"{size} GB of memory, ")
-        assert f"{words} cache a second" in limit
+        assert f"{words} cache per second" in limit
         free = size * 1e9 - (folder / "model.safetensors").stat().st_size
         assert hours == f"{free / bytes_a_second / 3600:,.1f} h"
     assert "Activations and the tokens of an answer are not counted." in text
@@ -142,8 +142,11 @@ def test_the_longest_recording(folder, dtype, words):
 def test_weights_that_do_not_fit_are_said(folder):
     (folder / "model.safetensors").unlink()
     for shard in (1, 2):
+        size = 15 * 10**9 // 8 * 8
+        header = json.dumps({f"w{shard}": {"dtype": "F64", "shape": [size // 8], "data_offsets": [0, size]}}).encode()
         with open(folder / f"model-0000{shard}-of-00002.safetensors", "wb") as file:
-            file.truncate(15 * 10**9)  # a hole, which takes no room
+            file.write(len(header).to_bytes(8, "little") + header)
+            file.truncate(8 + len(header) + size)  # a hole, which takes no room
 
     text = write_card(folder).read_text()
 
@@ -183,7 +186,7 @@ def test_options_that_are_not_the_published_ones(folder):
     assert row(text, "`mask_padding`")[1:] == ["yes", "no"]
     assert row(text, "`window_overlap`")[1:] == ["0.25", "0"]
     assert row(text, "`tokens_per_window`")[1:] == ["2", "not used"]
-    assert "2 speech tokens for each window of 1 s, 0.25 s of which overlap with the next: 2.67 a second." in text
+    assert "2 speech tokens for each window of 1 s, 0.25 s of which overlap with the next: 2.67 per second." in text
     assert "`dropout`" not in text and "`num_blocks`" not in text
 
 
@@ -194,7 +197,7 @@ def test_the_published_model_differs_in_nothing(tmp_path):
 
     assert "## Options" not in text
     assert row(text, "HFQ-Former |")[1] == "52.86 M" and row(text, "projector |")[1] == "3.28 M"
-    assert "50 speech tokens for each window of 30 s: 1.67 a second" in text and "tokens_per_window" not in text
+    assert "50 speech tokens for each window of 30 s: 1.67 per second" in text and "tokens_per_window" not in text
     assert row(text, "context of the language model, 40,960 tokens")[1] == "6.8 h"
 
 

@@ -71,7 +71,7 @@ lora = trainer("lora", lora="tester/base", push_to_hub=True, hub_model_id="teste
 lora.train()
 lora.push_to_hub()
 trainer("own", lora=folder, push_to_hub=True, hub_model_id="tester/own").train()
-answers["base"] = [line for line in logged if "no push of step" in line]
+answers["base"] = [line for line in logged if "was not pushed" in line]
 
 def said(call):
     try:
@@ -165,8 +165,8 @@ def test_a_card_by_hand_is_pushed_as_it_is(hub, answers):
 
 def test_a_failed_push_stops_no_training_and_is_said(answers):
     assert answers["steps"] == 2
-    assert answers["logged"] == ["the push of step 1 failed: the Hub failed (500); the folder is as it was: try again "
-                                 "in a while"]  # fmt: skip
+    (said,) = answers["logged"]
+    assert said.startswith("the push of step 1 failed: the Hub failed (500); the folder is as it was")
 
 
 def test_an_adapter_is_pushed_as_peft_saved_it(hub, answers):
@@ -177,7 +177,7 @@ def test_an_adapter_is_pushed_as_peft_saved_it(hub, answers):
 
 def test_an_adapter_of_a_folder_on_this_machine_is_not_pushed_and_stops_no_training(hub, answers):
     assert len(hub.history("tester/own")) == 1 and len(answers["base"]) == 2
-    assert "holds a path of this machine: nothing was uploaded" in answers["base"][0]
+    assert "contains a local path: nothing was uploaded" in answers["base"][0]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_an_adapter_of_a_folder_on_this_machine_is_not_pushed_and_stops_no_train
         ("401", "PushError: no valid token for tester/d (401)"),
         ("dropped", "PushError: the connection to http://127.0.0.1"),
         ("500", "PushError: the Hub failed (500)"),
-        ("secret", "InputError: normalizer.json, line 1 holds a token of the Hub: nothing was uploaded"),
+        ("secret", "InputError: normalizer.json, line 1 contains a Hub token: nothing was uploaded"),
     ],
 )
 def test_what_goes_wrong_is_said(answers, name, said):

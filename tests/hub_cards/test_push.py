@@ -184,8 +184,8 @@ def test_a_branch_and_a_pull_request(hub, pushed):
         ("create 404", "the Hub has no tester/c404"),
         ("create 500", "the Hub failed (500)"),
         ("commit 403", "may not write to tester/d403"),
-        ("commit 500", "try again"),
-        ("metadata 400", "the Hub did not take tester/m400: Invalid metadata in README.md."),
+        ("commit 500", "push again"),
+        ("metadata 400", "the Hub did not accept tester/m400: Invalid metadata in README.md."),
         ("dropped", "the connection to http://127.0.0.1"),
     ],
 )
@@ -236,12 +236,12 @@ def test_a_fastslm_is_pushed_with_its_card_and_loads(hub, pushed, loaded, speech
 @pytest.mark.parametrize(
     ("name", "secret", "what"),
     [
-        ("README.md", TOKEN, "a token of the Hub"),
+        ("README.md", TOKEN, "a Hub token"),
         ("evaluation.json", '{"key": "ghp_' + "a" * 36 + '"}', "a GitHub token"),
         ("notes.txt", "-----BEGIN RSA PRIVATE KEY-----", "a private key"),
-        ("chat_template.jinja", "\n{{ '/home/somebody/secret' }}", "line 2 holds a path of this machine"),
-        ("tokenizer_config.json", "{own}", "a path of this machine"),
-        ("model.safetensors", TOKEN, "model.safetensors holds a token of the Hub"),
+        ("chat_template.jinja", "\n{{ '/home/somebody/secret' }}", "line 2 contains a local path"),
+        ("tokenizer_config.json", "{own}", "a local path"),
+        ("model.safetensors", TOKEN, "model.safetensors contains a Hub token"),
     ],
 )
 def test_a_file_with_something_private_is_refused_by_name(tmp_path, demo_tokenizer, name, secret, what):

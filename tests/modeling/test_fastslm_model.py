@@ -298,7 +298,7 @@ def test_parts_with_a_tokenizer_of_more_ids():
 def test_parts_that_do_not_fit():
     with pytest.raises(ValueError, match="must be a Whisper"):
         FastSLMForCausalLM.from_parts(tiny_language_model(), tiny_language_model())
-    with pytest.raises(ValueError, match="no causal language model"):
+    with pytest.raises(ValueError, match="not a causal language model"):
         FastSLMForCausalLM.from_parts(tiny_encoder(), tiny_language_model().model, qformer_config=ADAPTER)
     with pytest.raises(ValueError, match="adapter takes 49 frames"):
         tiny_fastslm({"max_source_positions": 49})

@@ -141,7 +141,7 @@ def test_the_same_sound_in_another_form(processor, audio):
         (np.array([0.0, np.inf], np.float32), "NaN or infinite"),
         (np.zeros(100, bool), "floats or integers"),
         (np.zeros(100, np.complex64), "floats or integers"),
-        (32768 * tone(0.5), "floats are audio between -1 and 1"),
+        (32768 * tone(0.5), "float audio is between -1 and 1"),
         (np.zeros((2, 2, 50), np.float32), "3 axes"),
     ],
 )
@@ -292,3 +292,46 @@ def test_tokens_of_speech_are_added_once(template):
     assert len(tokenizer) == size
     with pytest.raises(ValueError, match="add_speech_tokens"):
         FastSLMProcessor(WhisperFeatureExtractor(feature_size=80), fresh_tokenizer())
+
+
+@pytest.mark.parametrize("form", [torch.Tensor.bfloat16, torch.Tensor.half, torch.Tensor.tolist])
+def test_samples_of_any_kind_in_a_chat(processor, form):
+    samples = torch.from_numpy(tone(0.5))
+    inputs = processor.apply_chat_template([*chat(audio_part(form(samples)))], tokenize=True, return_dict=True)
+    rounded = samples if form is torch.Tensor.tolist else form(samples).float()
+    expected = processor(text="<|AUDIO|>", audio=rounded.numpy())
+    assert torch.equal(inputs["input_features"], expected["input_features"])
+    asked = processor.apply_transcription_request(form(samples))
+    assert torch.equal(asked["input_features"], expected["input_features"])
+
+
+@pytest.mark.parametrize(
+    ("conversation", "message"),
+    [
+        ([], "the chat is empty"),
+        ([[]], "the chat is empty"),
+        (None, "the chat is empty"),
+        ("hello", "the chat is empty"),
+        ([{"content": "hello"}], "needs a role"),
+        ([3], "needs a role"),
+        (chat({"type": "video"}), "a part of a turn is"),
+        (chat({}), "a part of a turn is"),
+        (chat(audio_part("gone.wav")), "there is no audio file 'gone.wav'"),
+        (chat({"type": "audio", "path": "here/gone"}), "there is no audio file 'here/gone'"),
+        (chat(audio_part({"array": [0.0]})), "path of a file or samples"),
+        ([{"role": "user", "content": 5}], "a text or a list of parts"),
+    ],
+)
+@pytest.mark.parametrize("settings", [{"tokenize": True, "return_dict": True}, {}, {"output_labels": True}])
+def test_chats_that_are_none(processor, conversation, message, settings):
+    with pytest.raises(ValueError, match=message):
+        processor.apply_chat_template(conversation, **settings)
+
+
+def test_files_and_texts_that_are_none(processor):
+    with pytest.raises(ValueError, match="there is no audio file 'gone.wav'"):
+        processor.apply_transcription_request("gone.wav")
+    with pytest.raises(ValueError, match="not the file 'a.wav': apply_chat_template"):
+        processor(text="<|AUDIO|>", audio=["a.wav"])
+    with pytest.raises(ValueError, match="there is no text"):
+        processor(text=[])

@@ -242,7 +242,7 @@ def test_a_quantised_teacher_is_refused(teacher, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="is quantised, and a student starts from whole weights"):
+    with pytest.raises(ValueError, match="is quantised, but a student needs the weights from before"):
         FastWhisperForConditionalGeneration.from_teacher(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Ways of running that ASKD is not tested under are refused before the first step; one process a GPU is not."""
+"""Ways of running that ASKD is not tested with are refused before the first step; one process a GPU is not."""
 
 from types import SimpleNamespace
 
@@ -42,7 +42,7 @@ def settings(tmp_path, monkeypatch):
     ],
 )
 def test_what_shards_or_compiles_is_refused_with_the_arguments(settings, given, refused):
-    with pytest.raises(InputError, match=f"not tested under .*{refused}.*Leave out .*one process per GPU works"):
+    with pytest.raises(InputError, match=f"not tested with .*{refused}.*Leave out .*one process per GPU works"):
         settings(**given)
 
 
@@ -55,7 +55,7 @@ def test_deepspeed_is_refused_where_it_shards_the_weights(settings, stage):
         if stage == 2:
             assert settings(**given).deepspeed_plugin.zero_stage == 2
         else:
-            with pytest.raises(InputError, match="not tested under DeepSpeed ZeRO-3"):
+            with pytest.raises(InputError, match="not tested with DeepSpeed ZeRO-3"):
                 settings(**given)
 
 
@@ -68,7 +68,7 @@ def test_settings_changed_later_are_refused_by_the_trainer(make_trainer, monkeyp
         self.deepspeed_plugin = SimpleNamespace(zero_stage=3)
 
     monkeypatch.setattr(ASKDTrainingArguments, "__post_init__", with_zero_3)
-    with pytest.raises(InputError, match="not tested under DeepSpeed ZeRO-3"):
+    with pytest.raises(InputError, match="not tested with DeepSpeed ZeRO-3"):
         make_trainer()
 
 

@@ -71,7 +71,9 @@ def test_no_whole_checkpoint_is_refused(run, make_trainer):
         cut(folder / "optimizer.pt")
     with pytest.raises(InputError, match="no checkpoint in .* that is whole: checkpoint-3 has a torn optimizer.pt; "):
         make_trainer(**SAVING).train(resume_from_checkpoint=True)
-    with pytest.raises(InputError, match="checkpoint-2 is no checkpoint that a run can go on from: it has a torn opt"):
+    with pytest.raises(
+        InputError, match="checkpoint-2 is not a checkpoint that a run can resume from: it has a torn opt"
+    ):
         make_trainer(**SAVING).train(resume_from_checkpoint=str(run / "checkpoint-2"))
 
 

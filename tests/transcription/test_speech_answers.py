@@ -9,6 +9,7 @@ import torch
 
 import fastwhisper
 from fastwhisper.errors import InputError
+from fastwhisper.transcription import speech_answers
 from fastwhisper.transcription.answer_files import transcribe_files_with_fastslm
 from fastwhisper.transcription.speech_answers import Answer, audio_windows, hear
 
@@ -109,7 +110,7 @@ def test_samples_in_every_form_are_answered_as_a_file(pair, tmp_path, long_form)
     settings = {"model": pair, "max_new_tokens": 8, "long_form": long_form, "window_times": True}
     expected = fastwhisper.transcribe_with_fastslm(path, **settings)
     held = {"array": samples, "sampling_rate": SECOND}
-    for form in (samples, torch.from_numpy(samples), held, Path(path).read_bytes()):
+    for form in (samples, torch.from_numpy(samples), (samples, SECOND), held, Path(path).read_bytes()):
         assert fastwhisper.transcribe_with_fastslm(form, **settings) == expected
 
 
@@ -146,11 +147,11 @@ def test_spans_of_a_window(pair, tmp_path):
     [
         ({"tokens_per_window": 3}, r"rates \[2, 5\]"),
         ({"span_windows": 2}, "span_windows needs long_form"),
-        ({"long_form": "glue"}, "long_form 'glue' is unknown"),
+        ({"long_form": "glue"}, "long_form='glue' is unknown"),
         ({"long_form": "stitch", "span_windows": 0}, "span_windows must be 1 or more"),
         ({"max_new_tokens": 0}, "max_new_tokens must be 1 or more"),
         ({"question": "what is <|AUDIO|>?"}, "stands for the audio"),
-        ({"device": "cpu"}, "for a model given by name"),
+        ({"device": "cpu"}, "to a model given by name"),
     ],
 )
 def test_options_that_cannot_be_used(pair, options, message):
@@ -168,13 +169,13 @@ def test_audio_and_models_that_cannot_be_used(pair, folder, tmp_path, demo_token
         fastwhisper.ask(write_nan(tmp_path / "nan.wav"), model=pair)
     with pytest.raises(InputError, match="600 of speech.* 512 are available.*stitch"):
         fastwhisper.ask(tone(120), model=pair)
-    with pytest.raises(InputError, match="no checkpoint"):
+    with pytest.raises(InputError, match="not a checkpoint"):
         fastwhisper.ask(tone(0.3), model=tmp_path / "nothing")
     with pytest.raises(InputError, match="there is no dtype 'int3'"):
         fastwhisper.ask(tone(0.3), model=folder, dtype="int3")
     (tmp_path / "whisper").mkdir()
     (tmp_path / "whisper" / "config.json").write_text('{"model_type": "whisper"}')
-    with pytest.raises(InputError, match="no FastSLM: its model_type is 'whisper'"):
+    with pytest.raises(InputError, match="not a FastSLM: its model_type is 'whisper'"):
         fastwhisper.ask(tone(0.3), model=tmp_path / "whisper")
 
 
@@ -195,3 +196,28 @@ def test_one_bad_recording_ends_nothing(pair, tmp_path):
     assert bad == {"cut.flac", "long.flac", "missing.wav"}
     assert {path.name for path in (tmp_path / "texts").iterdir()} == {"a.txt", "z.txt"}
     assert (tmp_path / "texts" / "a.txt").read_text() == results[str(tmp_path / "a.flac")].text + "\n"
+
+
+@pytest.mark.parametrize("window_times", [False, True])
+@pytest.mark.parametrize("hours", [0.05, 3, 400])
+def test_audio_that_does_not_fit_is_refused_by_its_header(pair, tmp_path, monkeypatch, hours, window_times):
+    """Nothing behind the header is looked at: there it claims more than the file has."""
+    path = Path(write_tone(tmp_path / "a.flac", 0.5))
+    content = bytearray(path.read_bytes())
+    frames = round(hours * 3600 * SECOND)
+    content[21] = content[21] & 0xF0 | frames >> 32
+    content[22:26] = (frames & 0xFFFFFFFF).to_bytes(4, "big")
+    path.write_bytes(content)
+    monkeypatch.setattr(pair[0], "get_audio_features", lambda *arguments, **settings: pytest.fail("encoded"))
+    for audio in (path, path.read_bytes(), {"path": str(path)}):
+        with pytest.raises(InputError, match="does not fit the language model"):
+            fastwhisper.ask(audio, model=pair, window_times=window_times)
+
+
+def test_the_refusal_by_the_header_says_what_generate_says(pair, monkeypatch):
+    with pytest.raises(InputError) as early:
+        fastwhisper.ask(tone(120), model=pair, window_times=True)
+    monkeypatch.setattr(speech_answers, "_check_fits", lambda *arguments: None)
+    with pytest.raises(InputError) as late:
+        fastwhisper.ask(tone(120), model=pair, window_times=True)
+    assert str(early.value) == str(late.value)
