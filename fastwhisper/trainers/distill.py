@@ -1,8 +1,8 @@
 """`fastwhisper.distill`: turn a teacher and speech into a Hub-ready student."""
 
 import os
-import warnings
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -298,8 +298,9 @@ def _check_language(
 def _with_lora(student: WhisperForConditionalGeneration, rank: int, output: str) -> PeftModel:
     targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
     # Checkpoints and their cards record it, and are passed on: no path of this machine.
-    if os.path.isabs(student.name_or_path):
-        student.name_or_path = student.config.name_or_path = os.path.relpath(student.name_or_path, output)
+    base = student.name_or_path or ""
+    if os.path.isabs(base):
+        student.name_or_path = student.config.name_or_path = os.path.relpath(base, output)
         # PEFT looks for the base from where the program runs, to see whether its vocabulary grew. It did not.
         warnings.filterwarnings("ignore", message="Could not find a config file in")
     return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))  # type: ignore
