@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.loading import DatasetSource, load_speech_dataset
-from ..errors import check_positive
+from ..errors import InputError, check_positive
 from ..files import check_writable
 from ..transcription.checkpoints import display_name, load_checkpoint
 from ..transcription.decoding import GenerationOptions
@@ -64,7 +64,11 @@ def evaluate(
     Raises:
         InputError: for a model, a dataset or an option that cannot be used.
     """
-    check_positive(batch_size=batch_size, num_beams=num_beams, repeats=repeats)
+    check_positive(
+        batch_size=batch_size, num_beams=num_beams, repeats=repeats, num_proc=1 if num_proc is None else num_proc
+    )
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed must be from 0 to 2**63 - 1, not {seed}")
     if predictions is not None:
         check_writable(Path(predictions))
     rows = load_speech_dataset(

@@ -8,6 +8,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from ..errors import InputError
 from .askd_settings import ASKDSettings
+from .training_checks import check_numbers, check_parts
 
 
 @dataclass
@@ -31,8 +32,13 @@ class ASKDTrainingArguments(ASKDSettings, Seq2SeqTrainingArguments):
         # a search for unused weights would miss it. A student with layerdrop needs `True`.
         if self.ddp_find_unused_parameters is None:
             self.ddp_find_unused_parameters = False
-        Seq2SeqTrainingArguments.__post_init__(self)
+        check_numbers(self)
+        try:
+            Seq2SeqTrainingArguments.__post_init__(self)
+        except TypeError as error:  # a JSON object with a key that nothing takes
+            raise InputError(str(error)) from error
         check_way_of_running(self)
+        check_parts(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings without the token: `training_args.bin` is a pickle of them."""

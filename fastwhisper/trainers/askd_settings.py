@@ -77,6 +77,6 @@ class ASKDSettings:
                 raise InputError(f"{name}={getattr(self, name)} must be in [0, 1]")
         if not 0.0 < self.teacher_decay_end <= 1.0:
             raise InputError(f"teacher_decay_end={self.teacher_decay_end} must be in (0, 1]")
-        if not self.temperature > 0.0:
-            raise InputError(f"temperature={self.temperature} must be above 0")
+        if not 0.0 < self.temperature < float("inf"):
+            raise InputError(f"temperature={self.temperature} must be above 0, and a number")
         check_positive(loss_chunk_size=self.loss_chunk_size)

@@ -19,7 +19,7 @@ from ..data.collator import SpeechCollator
 from ..data.filtering import drop_unusable_rows
 from ..data.languages import language_code
 from ..data.loading import DatasetSource, SpeechDataset, load_speech_dataset
-from ..errors import InputError
+from ..errors import InputError, check_positive
 from ..evaluation.training_metrics import training_metrics
 from ..files import held_folder, move_files
 from ..hub_cards.callback import ModelCardCallback
@@ -35,6 +35,7 @@ from .training_bar import show_training_bar
 from .whole_checkpoints import STAGING, check_checkpoint, checkpoints, last_whole_checkpoint, written_whole
 
 DECODER_LAYERS = 4
+MOST_RANKS = 4096
 SHUFFLED_ROWS = 256  # of a stream, in memory at a time
 
 
@@ -133,6 +134,10 @@ def distill(
     checkpoint = _checkpoint(training_arguments)
     _settle(training_arguments, streaming=streaming, measured=eval_dataset is not None or eval_split is not None)
     _check_layers(student, decoder_layers, encoder_layers)
+    numbers = {"decoder_layers": decoder_layers, "encoder_layers": encoder_layers, "num_proc": num_proc}
+    check_positive(**{name: number for name, number in numbers.items() if number is not None})
+    if not 0 <= lora_rank <= MOST_RANKS:
+        raise InputError(f"lora_rank={lora_rank} must be from 0, which trains all weights, to {MOST_RANKS}")
     if teacher_dtype not in DTYPES:
         raise InputError(f"there is no dtype {teacher_dtype!r}; choose one of {', '.join(DTYPES)}")
     # Before anything is drawn: adapters start at random, and the Trainer sets its seed only after they are made.
@@ -298,9 +303,9 @@ def _check_language(
 def _with_lora(student: WhisperForConditionalGeneration, rank: int, output: str) -> PeftModel:
     targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
     # Checkpoints and their cards record it, and are passed on: no path of this machine.
-    base = student.name_or_path or ""
-    if os.path.isabs(base):
-        student.name_or_path = student.config.name_or_path = os.path.relpath(base, output)
+    name = str(student.name_or_path)
+    if os.path.isabs(name):
+        student.name_or_path = student.config.name_or_path = os.path.relpath(name, output)
         # PEFT looks for the base from where the program runs, to see whether its vocabulary grew. It did not.
         warnings.filterwarnings("ignore", message="Could not find a config file in")
     return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))  # type: ignore

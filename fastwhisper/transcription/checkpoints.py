@@ -96,11 +96,18 @@ def check_device(device: str) -> None:
         InputError: if it does not.
     """
     try:
-        kind = torch.device(device).type
+        asked = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"there is no device {device!r}; give cpu, cuda or cuda:1") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"there is no device {device!r} here: torch {torch.__version__} finds no CUDA")
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "xpu": torch.xpu.device_count()}
+    counts["mps"] = int(torch.backends.mps.is_available())
+    count = counts.get(asked.type, 0)
+    if count == 0:
+        raise InputError(
+            f"there is no device {device!r} here: torch {torch.__version__} finds no {asked.type.upper()}"
+        )
+    if (asked.index or 0) >= count:
+        raise InputError(f"there is no device {device!r} here: the last one is {asked.type}:{count - 1}")
 
 
 def _whisper_config(name: str) -> WhisperConfig:

@@ -107,7 +107,7 @@ def test_bad_requests_are_one_line(checkpoints, data, tmp_path, capsys, monkeypa
     assert "nowhere" in refused(capsys, *model, "--dataset", str(tmp_path / "nowhere"))
     assert "nowhere" in refused(capsys, "--model", str(tmp_path / "nowhere"), *rows)
     assert "transcription" in refused(capsys, *model, *rows, "--text_column", "transcription")
-    assert "it knows en" in refused(capsys, *model, *rows, "--language", "de")
+    assert "it has en" in refused(capsys, *model, *rows, "--language", "de")
     assert "batch_size must be 1 or more, not 0" in refused(capsys, *model, *rows, "--batch_size", "0")
     assert "is a folder" in refused(capsys, *model, *rows, "--output", str(tmp_path))
     assert "different names" in refused(capsys, "--model", teacher, "--against", teacher, *rows)

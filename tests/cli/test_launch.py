@@ -57,7 +57,9 @@ def test_one_process_writes_and_speaks(launched):
     out = str(folder / "epochs")
     assert f"{out}/README.md" in first[0]["written"]
     its = {Path(file).name for file in second[0]["written"] if file.startswith(out)}
-    assert its <= {"epochs", "checkpoint-6", "rng_state_1.pth"}, its  # each process saves its own random state
+    assert its <= {"epochs", ".unfinished", "checkpoint-6", "rng_state_1.pth"}, (
+        its
+    )  # each process saves its own random state
     assert done.stdout.count(f"student: {out}") == 1
     assert done.stderr.count("| 0/6 ") == 1 and "find_unused_parameters" not in done.stderr
     state = json.loads((folder / "epochs" / "checkpoint-6" / "trainer_state.json").read_text())

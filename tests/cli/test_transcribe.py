@@ -165,7 +165,7 @@ def test_bad_requests_are_one_line(checkpoint, audio, tmp_path, capsys):
     assert "no audio file" in refused(capsys, *model)
     assert "'doc'" in refused(capsys, file, *model, "--format", "doc")
     assert "'klingon'" in refused(capsys, file, *model, "--language", "klingon")
-    assert "it knows en" in refused(capsys, file, *model, "--language", "de")
+    assert "it has en" in refused(capsys, file, *model, "--language", "de")
     assert "no task 'sing'" in refused(capsys, file, *model, "--task", "sing")
     assert "batch_size" in refused(capsys, file, *model, "--batch_size", "0")
     assert "--output" in refused(capsys, file, *model, "--format", "txt", "srt")
