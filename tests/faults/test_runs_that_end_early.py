@@ -46,7 +46,7 @@ def test_killed_at_random_and_resumed_is_the_same_run(runs, whole, seed, within_
     again = runs.go_on(output)
     assert again.wait() == 0, again.said
     assert result(output) == same
-    assert not (output / STAGING).exists()
+    assert not (output / STAGING).exists() and not (output / LOCK_NAME).exists()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
