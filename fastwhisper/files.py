@@ -139,8 +139,8 @@ def held_folder(folder: Path, state: "PartialState") -> Iterator[None]:
         yield
     finally:
         if state.is_main_process:
+            # While it is held; filelock refuses to lock a file that is gone.
+            (folder / LOCK_NAME).unlink(missing_ok=True)
             lock.release()
-            # Otherwise the file stays: another run may already have opened it, and would lock a file that is gone.
-            if new and [path.name for path in folder.iterdir()] == [LOCK_NAME]:
-                (folder / LOCK_NAME).unlink()
+            if new and not any(folder.iterdir()):
                 folder.rmdir()

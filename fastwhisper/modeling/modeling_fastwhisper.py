@@ -219,9 +219,7 @@ def _teacher_config(teacher: nn.Module | str | os.PathLike, kwargs: dict) -> Whi
             f"(model_type {config.model_type!r}) is not one"
         )
     if getattr(config, "quantization_config", None) is not None:
-        raise ValueError(
-            f"{name} is quantised, and a student starts from whole weights: give the model that it was made of"
-        )
+        raise ValueError(f"{name} is quantised, but a student needs the weights from before quantisation")
     return config
 
 

@@ -1,5 +1,6 @@
 """The short set: kills, full disks, signals, two runs at once. `python -m benchmarks.faults` is the long one."""
 
+import os
 import random
 import signal
 import sys
@@ -116,3 +117,15 @@ def test_a_read_only_folder_is_refused_before_the_work(runs):
     for run in (runs.distill(place), runs.label(place)):
         assert run.wait() == 2 and len(run.error_lines) == 1
         assert f"the folder {place} cannot be written in" in run.error_lines[0]
+
+
+def test_a_signal_to_one_of_two_processes_ends_both_at_the_same_step(tmp_path):
+    runs, output = Runs(tmp_path, processes=2), tmp_path / "out"
+    run = runs.distill(output, "--max_steps", "200", "--save_steps", "100")
+    until(lambda: "1/200" in run.said)
+    os.kill(run.processes[1].pid, signal.SIGTERM)
+    assert run.wait() == 143 and run.processes[1].exitcode == 143, run.said
+    (last,) = checkpoints(output)
+    assert sorted(path.name for path in last.glob("rng_state*")) == ["rng_state_0.pth", "rng_state_1.pth"]
+    assert run.said.count(f"stopped by SIGTERM after step {last.name[11:]}, with a checkpoint") == 2
+    assert torn_files(output) == [] and not (output / STAGING).exists()
