@@ -79,7 +79,7 @@ def test_recipe_with_timestamps(teacher_folder, speech, tmp_path):
         (["--task", "summarize"], "there is no task 'summarize'"),
         (["--dtype", "int8"], "there is no dtype 'int8'"),
         (["--batch_size", "0"], "batch_size must be 1 or more, not 0"),
-        (["--wer_filter", "-1"], "wer_filter must be 0 or more, not -1"),
+        (["--wer_filter", "-1"], "wer_filter must be a number of 0 or more, not -1"),
         (["--batch_size", "two"], "invalid int value"),
     ],
 )
