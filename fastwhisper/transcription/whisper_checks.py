@@ -17,8 +17,9 @@ from transformers.models.whisper.modeling_whisper import WhisperForConditionalGe
 
 from ..errors import InputError
 from ..model_folders import loading, weight_shapes
+from ..modeling.waveforms import SAMPLING_RATE
 
-SAMPLING_RATE, WINDOW, HOP = 16_000, 400, 160  # of every Whisper's log-mel spectrogram
+WINDOW, HOP = 400, 160  # samples, of every Whisper's log-mel spectrogram
 START, END = "<|startoftranscript|>", "<|endoftext|>"
 TIMESTAMP = re.compile(r"<\|(\d+\.\d\d)\|>")
 # Where the sizes of a config stand in the weights.
