@@ -98,7 +98,7 @@ class Kills:
 
 
 def markdown(lines: list[dict[str, Any]], fuzzed: dict[str, int]) -> str:
-    """The table of the README; `fuzzed` has `inputs`, `tracebacks`, `half_files` and `silently_wrong`."""
+    """The table of the README; `fuzzed` has `inputs`, `tracebacks`, `half_files` and `wrong_in_silence`."""
 
     def survived(verb: str) -> str:
         its = [line["identical"] for line in lines if line["verb"] == verb]
@@ -116,7 +116,7 @@ def markdown(lines: list[dict[str, Any]], fuzzed: dict[str, int]) -> str:
             row("`label` goes on to the same table", survived("label"), ""),
             row("tracebacks", sum(line["traceback"] for line in lines), fuzzed["tracebacks"]),
             row("half files", sum(len(line["half_files"]) for line in lines), fuzzed["half_files"]),
-            row("wrong in silence", wrong, fuzzed["silently_wrong"]),
+            row("wrong in silence", wrong, fuzzed["wrong_in_silence"]),
         ]
     )
 
@@ -141,7 +141,7 @@ def main() -> None:
             if number % LABEL_EVERY == 0:
                 lines.append(kills.kill_label(number, random.Random(f"{options.seed} label {number}")))
                 keep(options.output, lines[-1])
-    fuzzed = {"inputs": 0, "tracebacks": 0, "half_files": 0, "silently_wrong": 0}
+    fuzzed = {"inputs": 0, "tracebacks": 0, "half_files": 0, "wrong_in_silence": 0}
     if options.inputs:
         from benchmarks.fuzz import run_fuzz
 

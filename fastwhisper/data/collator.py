@@ -15,7 +15,7 @@ from transformers import WhisperProcessor
 from ..errors import InputError
 from ..modeling.waveforms import SAMPLING_RATE
 from .audio import describe_audio, load_audio
-from .label_encoding import LabelEncoder
+from .label_encoding import LabelEncoder, prepared_labels
 from .row_checks import WINDOW_TOLERANCE_SECONDS
 
 IGNORED = -100
@@ -125,10 +125,11 @@ class SpeechCollator:
 
     def _decoder_sequences(self, row: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Decoder input ids and labels of a row, of equal length."""
-        if row.get("labels") is None:
+        prepared = prepared_labels(row)
+        if prepared is None:
             inputs, labels = self._encode(row)
         else:
-            labels = [int(label) for label in row["labels"]]
+            labels = prepared
             inputs = row.get("decoder_input_ids") or self._shifted(labels)
         if len(labels) > self.max_target_positions:
             raise InputError(

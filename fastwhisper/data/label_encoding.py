@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import torch
 from transformers import WhisperTokenizer
 
 from ..errors import InputError
@@ -14,6 +16,16 @@ from .timestamps import at_timestamps, has_timestamps, timestamp_step, without_p
 TIMESTAMPED_COLUMNS = ("timestamped_text", "whisper_transcript")
 # English-only Whispers have GPT-2's vocabulary, whose end of text is this id, and prompts without language and task.
 _ENGLISH_ONLY_END = 50256
+
+
+def prepared_labels(row: Mapping[str, Any]) -> list[int] | None:
+    """Token ids that a row already has as `labels`; `None` without them, and for other values under that name."""
+    labels = row.get("labels")
+    if isinstance(labels, np.ndarray | torch.Tensor):
+        labels = labels.tolist()
+    if not isinstance(labels, list | tuple) or not all(type(label) is int for label in labels):
+        return None
+    return list(labels)
 
 
 class LabelEncoder:

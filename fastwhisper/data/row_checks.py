@@ -10,7 +10,7 @@ from transformers import WhisperProcessor
 
 from ..errors import InputError
 from .audio import decoded_duration, describe_audio
-from .label_encoding import LabelEncoder
+from .label_encoding import LabelEncoder, prepared_labels
 
 # Resampling may add a sample to audio that fills its window exactly.
 WINDOW_TOLERANCE_SECONDS = 0.01
@@ -91,15 +91,16 @@ class RowCheck:
         return hashlib.blake2b(json.dumps(settings).encode(), digest_size=16).hexdigest()
 
     def _text_drop(self, row: Mapping[str, Any]) -> Drop | None:
-        prepared = self.encoder is not None and row.get("labels") is not None
+        prepared = self.encoder is not None and prepared_labels(row) is not None
         missing = self.needs_text and not prepared and not isinstance(row.get("text"), str)
         return Drop(NO_TEXT) if missing else None
 
     def _label_drop(self, row: Mapping[str, Any]) -> Drop | None:
         if self.encoder is None:
             return None
-        if row.get("labels") is not None:
-            length = len(row["labels"])
+        labels = prepared_labels(row)
+        if labels is not None:
+            length = len(labels)
         else:
             try:
                 language = self.encoder.row_language(row)

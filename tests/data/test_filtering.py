@@ -13,6 +13,7 @@ import soundfile
 from datasets import Audio, Dataset, IterableDataset
 
 from fastwhisper.data import filtering, row_checks
+from fastwhisper.data.collator import SpeechCollator
 from fastwhisper.data.filtering import StreamFilter, drop_unusable_rows, usable_rows
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.data.row_checks import RowCheck
@@ -324,3 +325,12 @@ def test_bytes_in_memory(processor, tmp_path):
     path = write_speech_folder(tmp_path, [0.5]) / "0.wav"
     dataset = Dataset.from_list([{"audio": {"bytes": path.read_bytes(), "path": None}, "text": "a"}])
     assert drop_unusable_rows(load_speech_dataset(dataset), processor).num_rows == 1
+
+
+@pytest.mark.parametrize("labels", [3, "three", ["three"], [0.5], {"a": 1}])
+def test_a_column_labels_with_something_else_is_no_label_ids(processor, tmp_path, labels):
+    path = write_tone(tmp_path / "a.wav", 0.5)
+    row = {"audio": {"path": str(path), "bytes": None}, "text": "three", "labels": labels}
+    assert RowCheck.for_training(processor)(row) is None
+    encoded = SpeechCollator(processor)([row])["labels"]
+    assert encoded.tolist() == SpeechCollator(processor)([{**row, "labels": None}])["labels"].tolist()
