@@ -112,11 +112,11 @@ def markdown(lines: list[dict[str, Any]], fuzzed: dict[str, int]) -> str:
         [
             row("", f"{len(lines)} SIGKILLs", f"{fuzzed['inputs']:,} bad inputs"),
             "|---|---|---|",
-            row("`distill` goes on bit-identical", survived("distill"), ""),
-            row("`label` goes on to the same table", survived("label"), ""),
+            row("`distill` resumes bit-identical", survived("distill"), ""),
+            row("`label` resumes to the same table", survived("label"), ""),
             row("tracebacks", sum(line["traceback"] for line in lines), fuzzed["tracebacks"]),
-            row("half files", sum(len(line["half_files"]) for line in lines), fuzzed["half_files"]),
-            row("wrong in silence", wrong, fuzzed["wrong_in_silence"]),
+            row("half-written files", sum(len(line["half_files"]) for line in lines), fuzzed["half_files"]),
+            row("wrong without a message", wrong, fuzzed["wrong_in_silence"]),
         ]
     )
 
