@@ -146,6 +146,7 @@ def _train(
             report_to="none",
             seed=seed,
             use_cpu=True,
+            dataloader_pin_memory=False,
         ),
         train_dataset=_rows(training, processor),
         eval_dataset=_rows(validation, processor),

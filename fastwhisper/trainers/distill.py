@@ -255,6 +255,8 @@ def _settle(arguments: ASKDTrainingArguments, streaming: bool, measured: bool) -
         if accelerator.dispatch_batches is None:
             accelerator.dispatch_batches = False
     arguments.remove_unused_columns = False  # the collator reads the raw columns
+    if arguments.device.type == "cpu":
+        arguments.dataloader_pin_memory = False  # there is nothing to pin it for, and torch would warn
 
 
 def _check_layers(student: str | None, decoder_layers: int | None, encoder_layers: int | None) -> None:
