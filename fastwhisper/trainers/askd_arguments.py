@@ -22,12 +22,6 @@ class ASKDTrainingArguments(ASKDSettings, Seq2SeqTrainingArguments):
 
     def __post_init__(self) -> None:
         ASKDSettings.__post_init__(self)
-        for name in ("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon", "warmup_steps"):
-            if float(getattr(self, name)) < 0:
-                raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        for name in ("adam_beta1", "adam_beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)} must be in [0, 1)")
         # Every trainable weight takes part in every step, the output layer's outside the wrapped forward pass, where
         # a search for unused weights would miss it. A student with layerdrop needs `True`.
         if self.ddp_find_unused_parameters is None:

@@ -18,7 +18,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("generation_num_beams", "generation_max_length"), (1, 10**4)),
     **dict.fromkeys(("warmup_steps", "max_grad_norm", "weight_decay", "eval_delay"), (0, _LARGE)),
     **dict.fromkeys(("seed", "data_seed"), (0, 2**32 - 1)),
-    **dict.fromkeys(("adam_beta1", "adam_beta2"), (0, 1 - 1e-9)),
     **dict.fromkeys(("adam_epsilon", "label_smoothing_factor"), (0, 1)),
     "learning_rate": (0, 1000),
     "dataloader_num_workers": (0, 1024),
@@ -33,12 +32,17 @@ def check_numbers(arguments: Seq2SeqTrainingArguments) -> None:
     """Check the numbers, as they were given.
 
     Raises:
-        InputError: names the setting, its value and the range.
+        InputError: names the setting, its value and the bound.
     """
     for name, (least, most) in _RANGES.items():
         value = getattr(arguments, name, None)
-        if value is not None and not least <= value <= most:
-            raise InputError(f"{name}={value} must be from {least} to {most}")
+        if value is None or least <= value <= most:
+            continue
+        bound = f"{least} or more" if value < least else f"at most {most}"
+        raise InputError(f"{name} must be {bound}, not {value}")
+    for name in ("adam_beta1", "adam_beta2"):
+        if not 0 <= getattr(arguments, name) < 1:
+            raise InputError(f"{name}={getattr(arguments, name)} must be in [0, 1)")
     for name in _INTERVALS:
         value = getattr(arguments, name)
         if value is not None and not 0 < value <= _LARGE:
