@@ -198,26 +198,21 @@ def _settings(
 
 
 def _show(files: Sequence[str], results: "Iterable[tuple[str, Answer | InputError]]", printed: bool) -> int:
-    """Print answers as they come. Returns 0, 1 if some recordings failed, or 2 if all did."""
+    """Print answers as they come. Returns the exit code."""
     import sys
     from pathlib import Path
 
-    from ..errors import InputError
-    from .console import show, show_error
+    from .console import show, show_results
 
     several = len(files) > 1 or Path(files[0]).is_dir()
-    done = failed = 0
-    for name, result in results:
-        if isinstance(result, InputError):
-            failed += 1
-            show_error("slm", result)
-            continue
-        done += 1
-        if result.finish_reason in NOT_ENDED:
-            print(f"{name}: {NOT_ENDED[result.finish_reason]}", file=sys.stderr)
+
+    def show_one(name: str, answer: "Answer") -> None:
+        if answer.finish_reason in NOT_ENDED:
+            print(f"{name}: {NOT_ENDED[answer.finish_reason]}", file=sys.stderr)
         if printed:
-            show(f"{name}: {result.text}\n" if several else f"{result.text}\n")
-    return 0 if not failed else 1 if done else 2
+            show(f"{name}: {answer.text}\n" if several else f"{answer.text}\n")
+
+    return show_results("slm", results, show_one)
 
 
 def usage() -> str:

@@ -68,7 +68,7 @@ def run(
     from ..errors import InputError
     from ..progress import quiet_transformers
     from ..transcription.transcribe_files import transcribe_files
-    from .console import show_error
+    from .console import show_results
 
     formats = _formats(output.format)
     several = len(files) > 1 or (len(files) == 1 and Path(files[0]).is_dir())
@@ -88,16 +88,12 @@ def run(
         standard_input=sys.stdin.buffer,
         show_progress=True,
     )
-    done = failed = 0
-    for name, result in results:
-        if isinstance(result, InputError):
-            failed += 1
-            show_error("transcribe", result)
-            continue
-        done += 1
+
+    def show_one(name: str, transcript: "Transcript") -> None:
         if output.output is None:
-            _show_transcript(name, files, result, formats[0], labelled=several)
-    return 0 if not failed else 1 if done else 2
+            _show_transcript(name, files, transcript, formats[0], labelled=several)
+
+    return show_results("transcribe", results, show_one)
 
 
 def _formats(given: Sequence[str]) -> list[str]:
