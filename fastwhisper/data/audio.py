@@ -187,10 +187,14 @@ def check_audio(source: AudioSource) -> float:
     Raises:
         InputError: for audio that cannot be read or has samples that are NaN or infinite; the message names the file.
     """
-    duration = audio_duration(source)
-    if duration and (_holds_samples(source) or _header(source).subtype in _FLOAT_SUBTYPES):
+    if _holds_samples(source):
+        return audio_duration(source)
+    header = _header(source)
+    if header.frames == _UNKNOWN_LENGTH:
+        return decoded_duration(source)
+    if header.duration and header.subtype in _FLOAT_SUBTYPES:
         decoded_duration(source)
-    return duration
+    return header.duration
 
 
 def describe_audio(source: AudioSource) -> str:
