@@ -99,7 +99,7 @@ class GreedySearch:
     def __call__(
         self,
         model: WhisperForConditionalGeneration,
-        input_ids: torch.Tensor,
+        input_ids: torch.LongTensor,
         logits_processor: LogitsProcessorList,
         stopping_criteria: StoppingCriteriaList,
         generation_config: GenerationConfig,
@@ -128,7 +128,7 @@ class GreedySearch:
                 new = logits_processor(input_ids, logits).argmax(dim=-1, keepdim=True)
             if pad is not None:
                 new = new * unfinished[:, None] + pad * (1 - unfinished[:, None])
-            input_ids = torch.cat([input_ids, new], dim=-1)
+            input_ids = torch.cat([input_ids, new], dim=-1)  # type: ignore[assignment]
             unfinished = unfinished & ~stopping_criteria(input_ids, None)
             if not unfinished.any():
                 return input_ids
