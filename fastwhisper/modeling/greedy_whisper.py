@@ -106,32 +106,33 @@ class GreedySearch:
         **model_kwargs: Any,
     ) -> torch.Tensor:
         """Token ids `(batch, tokens)` that begin with `input_ids`; rows that are finished are padded."""
-        run = model.model.decoder
+        ids: Any = input_ids
+        decode = model.model.decoder
         states = model_kwargs["encoder_outputs"]
         options = model.model.cross_attention(states)
         # For more rows the layer is read once as well, and elsewhere int8 products are slower than it.
-        screened = len(input_ids) == 1 and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+        screened = len(ids) == 1 and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
         screened = screened and all(type(rule) in _SUPPRESSING for rule in logits_processor)
         suppressed = _suppressed(logits_processor, model.config.vocab_size) if screened else None
         pad = generation_config._pad_token_tensor
-        unfinished = torch.ones(len(input_ids), dtype=torch.long)
-        cache, new = model_kwargs["past_key_values"], input_ids
+        unfinished = torch.ones(len(ids), dtype=torch.long)
+        cache, new = model_kwargs["past_key_values"], ids
         while True:
-            hidden = run(
+            hidden = decode(
                 new, encoder_hidden_states=states[0], past_key_values=cache, use_cache=True, **options
             ).last_hidden_state[:, -1]
             if suppressed is not None:
-                begin = suppressed.get(input_ids.shape[1], suppressed[0])
+                begin = suppressed.get(ids.shape[1], suppressed[0])
                 new = self._screen(model.proj_out).best(hidden[0], begin)[None, None]
             else:
                 logits = model.proj_out(hidden).to(torch.float32)
-                new = logits_processor(input_ids, logits).argmax(dim=-1, keepdim=True)
+                new = logits_processor(ids, logits).argmax(dim=-1, keepdim=True)
             if pad is not None:
                 new = new * unfinished[:, None] + pad * (1 - unfinished[:, None])
-            input_ids = torch.cat([input_ids, new], dim=-1)  # type: ignore[assignment]
-            unfinished = unfinished & ~stopping_criteria(input_ids, None)
+            ids = torch.cat([ids, new], dim=-1)
+            unfinished = unfinished & ~stopping_criteria(ids, None)
             if not unfinished.any():
-                return input_ids
+                return ids
 
     def _screen(self, layer: nn.Linear) -> ScreenedProjection:
         version = (layer.weight.data_ptr(), layer.weight._version)
