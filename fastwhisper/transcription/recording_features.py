@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import WhisperFeatureExtractor
 
-from ..data.stored_audio import StoredSamples
+from ..data.stored_audio import Clip
 from ..modeling.waveforms import SAMPLING_RATE
 
 # What `WhisperFeatureExtractor` has as numbers in its code: powers below count as this, and the range in decades.
@@ -15,9 +15,7 @@ _LEAST_POWER = 1e-10
 _DECADES = 8.0
 
 
-def features_at_once(
-    samples: np.ndarray | StoredSamples, extractor: WhisperFeatureExtractor, frames: int
-) -> torch.Tensor:
+def features_at_once(samples: Clip, extractor: WhisperFeatureExtractor, frames: int) -> torch.Tensor:
     """All features `(mel, frames)` by the extractor itself, of a recording that silence extends to `frames`."""
     return extractor(
         samples[:],
@@ -43,7 +41,7 @@ class RecordingFeatures:
             words would be aligned with nothing.
     """
 
-    def __init__(self, samples: np.ndarray | StoredSamples, extractor: WhisperFeatureExtractor) -> None:
+    def __init__(self, samples: Clip, extractor: WhisperFeatureExtractor) -> None:
         self.frames = 2 * max(1, -(-len(samples) // (2 * extractor.hop_length)))
         self._samples = samples
         self._extractor = extractor
