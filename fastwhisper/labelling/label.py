@@ -28,6 +28,7 @@ def label(
     batch_size: int = 16,
     device: str | None = None,
     dtype: str | None = None,
+    trust_remote_code: bool = False,
     on_bad_audio: str = "skip",
     num_proc: int | None = None,
 ) -> LabelReport | None:
@@ -47,7 +48,7 @@ def label(
         wer_filter (`float`, *optional*): Leave out rows whose label and reference differ by more than this WER.
         batch_size (`int`, *optional*, defaults to 16): Clips decoded together.
         device (`str`, *optional*): By default that of this process.
-        dtype (`str`, *optional*): As for [`load_checkpoint`].
+        dtype, trust_remote_code (*optional*): As for [`load_checkpoint`].
         on_bad_audio, num_proc (*optional*): As for [`label_dataset`].
 
     Returns:
@@ -63,7 +64,7 @@ def label(
     with state.local_main_process_first():
         rows = load_speech_dataset(
             dataset,
-            name=dataset_config,
+            dataset_config=dataset_config,
             split=split,
             audio_column=audio_column,
             text_column=text_column,
@@ -71,7 +72,7 @@ def label(
             limit=limit,
             require_text=wer_filter is not None,
         )
-        teacher, processor = load_checkpoint(model, device or str(state.device), dtype)
+        teacher, processor = load_checkpoint(model, device or str(state.device), dtype, trust_remote_code)
     options = GenerationOptions(language=language, task=task, timestamps=timestamps, batch_size=batch_size)
     source = {
         "model": os.fspath(model),
@@ -82,6 +83,7 @@ def label(
         "text_column": text_column,
         "limit": limit,
         "dtype": dtype,
+        **({"trust_remote_code": True} if trust_remote_code else {}),
     }
     settings = LabelSettings(options, source)
     return label_dataset(teacher, processor, rows, Path(output), settings, wer_filter, on_bad_audio, num_proc)
