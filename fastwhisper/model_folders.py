@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
@@ -108,6 +109,8 @@ def loading(name: str | os.PathLike, what: str) -> Iterator[None]:
         said = " ".join(str(error).split()) or type(error).__name__
         if "trust_remote_code" in said:
             said = _NEEDS_CODE
+        elif isinstance(error, UnpicklingError):
+            said = "a file holds more than tensors, which is not loaded, since it may be code: give safetensors"
         elif isinstance(error, KeyError | TypeError | AttributeError | IndexError):
             said = f"{type(error).__name__}: {said}"
         raise InputError(f"{name} cannot be loaded: {what}: {said[:_NAMED_ERRORS]}") from error

@@ -15,7 +15,10 @@ class PushArguments:
     private: bool = field(default=False, metadata={"help": "make a new repository private"})
     revision: str = field(default="", metadata={"help": "branch to upload to; created if needed"})
     create_pr: bool = field(
-        default=False, metadata={"help": "open a pull request instead of committing to the branch"}
+        default=False,
+        metadata={
+            "help": "open a pull request, or go on with the one opened before, instead of committing to the branch"
+        },
     )
 
 

@@ -17,7 +17,7 @@ from .export import complete_hub_folder
 from .folder_records import HUB_NAME, read_config
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo
+    from huggingface_hub import CommitInfo, Discussion, HfApi
 
 SUFFIXES = {".json", ".safetensors", ".md", ".txt", ".jinja", ".png", ".jpg", ".svg", ".model", ".wav", ".flac"}
 CODE = re.compile(r"(configuration|modeling|processing|tokenization|feature_extraction)_\w+\.py")
@@ -57,7 +57,8 @@ def upload_folder_to_hub(
         repo_id (`str`): `owner/name`; created if needed.
         private (`bool`, *optional*): Make a new repository private.
         revision (`str`, *optional*): Branch; created if needed.
-        create_pr (`bool`, *optional*, defaults to `False`): Open a pull request instead of committing to the branch.
+        create_pr (`bool`, *optional*, defaults to `False`): Open a pull request instead of committing to the branch,
+            or go on with your own open one of this title: an upload whose answer was lost has opened it.
         commit_message (`str`, *optional*): First line of the commit.
         token (`str`, *optional*): By default from `hf auth login` or the variable HF_TOKEN.
         trust_remote_code (`bool`, *optional*, defaults to `False`): As for [`complete_hub_folder`].
@@ -80,6 +81,12 @@ def upload_folder_to_hub(
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision and not create_pr:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
+            request = (
+                _open_pull_request(api, repo_id, commit_message) if create_pr and revision in (None, "main") else None
+            )
+        if request is not None:
+            upload_staged(staging, repo_id, commit_message, request.git_reference, token)
+            return request.url
         commit = upload_staged(staging, repo_id, commit_message, revision, token, create_pr)
     return commit.pr_url or commit.commit_url
 
@@ -107,6 +114,15 @@ def upload_staged(
             create_pr=create_pr,
             commit_message=commit_message,
         )
+
+
+def _open_pull_request(api: "HfApi", repo_id: str, title: str) -> "Discussion | None":
+    """The newest open pull request with this title by the owner of the token."""
+    name = api.whoami()["name"]
+    for request in api.get_repo_discussions(repo_id, author=name, discussion_type="pull_request"):
+        if request.author == name and request.title == title.strip() and request.status in ("open", "draft"):
+            return request
+    return None
 
 
 @contextmanager

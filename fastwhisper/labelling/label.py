@@ -1,5 +1,6 @@
 """`fastwhisper.label`: add a teacher's transcription to each row of a dataset."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -75,8 +76,8 @@ def label(
         teacher, processor = load_checkpoint(model, device or str(state.device), dtype, trust_remote_code)
     options = GenerationOptions(language=language, task=task, timestamps=timestamps, batch_size=batch_size)
     source = {
-        "model": os.fspath(model),
-        "dataset": os.fspath(dataset) if isinstance(dataset, str | os.PathLike) else None,
+        "model": _recorded(model),
+        "dataset": _recorded(dataset) if isinstance(dataset, str | os.PathLike) else None,
         "dataset_config": dataset_config,
         "split": split,
         "audio_column": audio_column,
@@ -87,3 +88,11 @@ def label(
     }
     settings = LabelSettings(options, source)
     return label_dataset(teacher, processor, rows, Path(output), settings, wer_filter, on_bad_audio, num_proc)
+
+
+def _recorded(name: str | os.PathLike) -> str:
+    """A name or folder for the record of a run: of an absolute path, the last component and a digest."""
+    path = os.fspath(name)
+    if not os.path.isabs(path):
+        return path
+    return f"{Path(path).name} ({hashlib.sha256(os.path.normpath(path).encode()).hexdigest()[:16]})"
