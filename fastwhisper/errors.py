@@ -32,6 +32,16 @@ def check_positive(**numbers: int) -> None:
             raise InputError(f"{name} must be 1 or more, not {number}")
 
 
+def check_seed(seed: int) -> None:
+    """Check that a seed is one.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed must be from 0 to 2**63 - 1, not {seed}")
+
+
 def check_finite(**numbers: float) -> None:
     """Check that settings are neither infinite nor NaN.
 

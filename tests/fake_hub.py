@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_" + "aB3" * 12
 # Begins a script that makes the Hub fail: `fail("/commit/", 1, 500)`, or without a status by a broken connection.
@@ -74,6 +74,7 @@ class FakeHub:
     branches: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)
+    pull_requests: dict[str, list[dict]] = field(default_factory=dict)
     private: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
     failure: Failure | None = None
@@ -176,7 +177,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._break()
             else:
                 return self._json({"error": "as told"}, failure.status)
-        parts = path.strip("/").split("/")
+        # The name of a revision may hold a slash of its own, as in refs/pr/1.
+        parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
+        if path == "/api/whoami-v2":
+            return self._json({"type": "user", "name": "tester", "orgs": []})
         if path == "/api/repos/create":
             return self._create(json.loads(body))
         if path == "/api/validate-yaml":
@@ -216,6 +220,9 @@ class _Handler(BaseHTTPRequestHandler):
             if not known:
                 self.hub.add_commit(repo, revision, dict(self.hub.files(repo)))
             return self._json({}, 409 if known else 200)
+        if route == "discussions":
+            requests = self._pull_requests(repo)
+            return self._json({"discussions": requests, "count": len(requests), "start": 0})
         oid = self.hub.commit(repo, revision)
         if oid is None:
             return self._json({"error": "Invalid rev id"}, 404, {"X-Error-Code": "RevisionNotFound"})
@@ -235,6 +242,13 @@ class _Handler(BaseHTTPRequestHandler):
             return self._commit(repo, revision, files, body)
         return self._json({"error": "no such route"}, 404)
 
+    def _pull_requests(self, repo: str) -> list[dict]:
+        """Newest first, as many as the query asks for."""
+        query = parse_qs(urlsplit(self.path).query)
+        author = query.get("author", [None])[0]
+        requests = self.hub.pull_requests.get(repo, [])
+        return [request for request in reversed(requests) if author in (None, request["author"]["name"])]
+
     def _entry(self, name: str, content: bytes) -> dict:
         entry = {"type": "file", "path": name, "size": len(content), "oid": _git_oid(content)}
         if name.endswith(".safetensors"):
@@ -249,21 +263,36 @@ class _Handler(BaseHTTPRequestHandler):
         return {"path": name, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, "oid": oid}
 
     def _commit(self, repo: str, revision: str, files: dict[str, bytes], body: bytes) -> None:
-        files = dict(files)
+        files, title = dict(files), ""
         for line in body.splitlines():
             item = json.loads(line)
             value = item["value"]
-            if item["key"] == "file":
+            if item["key"] == "header":
+                title = value["summary"]
+            elif item["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif item["key"] == "lfsFile":
                 files[value["path"]] = self.hub.large[value["oid"]]
             elif item["key"] == "deletedFile":
                 files.pop(value["path"], None)
         request = "create_pr=1" in self.path
-        oid = self.hub.add_commit(repo, "refs/pr/1" if request else revision, files)
+        requests = self.hub.pull_requests.setdefault(repo, [])
+        number = len(requests) + 1
+        oid = self.hub.add_commit(repo, f"refs/pr/{number}" if request else revision, files)
         answer = {"success": True, "commitOid": oid, "commitUrl": f"{self.hub.address}/{repo}/commit/{oid}"}
         if request:
-            answer["pullRequestUrl"] = f"{self.hub.address}/{repo}/discussions/1"
+            answer["pullRequestUrl"] = f"{self.hub.address}/{repo}/discussions/{number}"
+            requests.append(
+                {
+                    "num": number,
+                    "title": title,
+                    "author": {"name": "tester"},
+                    "createdAt": "2026-01-01T00:00:00.000Z",
+                    "status": "open",
+                    "repo": {"name": repo, "type": "model"},
+                    "isPullRequest": True,
+                }
+            )
         return self._json(answer)
 
     def _batch(self, wanted: dict) -> None:

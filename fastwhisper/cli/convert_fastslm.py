@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .arguments import Verb
+from .shared_arguments import TrustArguments
 
 
 @dataclass
@@ -32,12 +33,12 @@ VERB = Verb(
     "fastwhisper convert-fastslm",
     "Convert a published FastSLM checkpoint (.pt or .safetensors) or just its adapter; --reverse converts back.",
     "fastwhisper convert-fastslm symphony.pt slm --language_model Qwen/Qwen3-4B",
-    [ConvertArguments],
+    [ConvertArguments, TrustArguments],
     ("paths", "CHECKPOINT and OUT; put them before the flags"),
 )
 
 
-def run(paths: Sequence[str], arguments: ConvertArguments) -> None:
+def run(paths: Sequence[str], arguments: ConvertArguments, trust: TrustArguments) -> None:
     """Convert and print what was written."""
     from pathlib import Path
 
@@ -57,7 +58,7 @@ def run(paths: Sequence[str], arguments: ConvertArguments) -> None:
         raise InputError(f"{output} already exists: choose a new path or remove it")
     quiet_transformers()
     if arguments.reverse:
-        model, _ = load_fastslm(str(source), device="cpu")
+        model, _ = load_fastslm(str(source), device="cpu", trust_remote_code=trust.trust_remote_code)
         weights = checkpoints.publish(model)
         checkpoints.write_checkpoint(weights, output)
         print(f"wrote {len(weights)} weights under their published names to {output}")
@@ -78,13 +79,14 @@ def run(paths: Sequence[str], arguments: ConvertArguments) -> None:
         arguments.lora,
         arguments.lora_alpha,
         arguments.attention_heads,
+        trust.trust_remote_code,
     )
 
     def write_lora(place: Path) -> None:
         if converted.lora:
             checkpoints.save_lora(converted.lora, arguments.lora_alpha, place / "lora")
 
-    write_fastslm(converted.model, converted.processor, output, write_lora)
+    write_fastslm(converted.model, converted.processor, output, write_lora, trust.trust_remote_code)
     print(f"wrote the model to {output}{', its LoRA beside it in lora/' if converted.lora else ''}")
 
 

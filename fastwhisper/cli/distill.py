@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .arguments import Verb, given
-from .shared_arguments import DataArguments
+from .shared_arguments import DataArguments, TrustArguments
 
 if TYPE_CHECKING:
     from ..trainers.askd_arguments import ASKDTrainingArguments
@@ -89,13 +89,14 @@ def _verb(training: type) -> Verb:
         "Distil a Whisper teacher into a student with fewer layers, on your own speech, with ASKD.",
         "fastwhisper distill --teacher openai/whisper-small --dataset labels --language en --max_steps 5000 "
         "--output_dir student",
-        [DistillArguments, DataArguments, TextArguments, EvaluationDataArguments, training],
+        [DistillArguments, TrustArguments, DataArguments, TextArguments, EvaluationDataArguments, training],
         notes=NOTES,
     )
 
 
 def run(
     models: DistillArguments,
+    trust: TrustArguments,
     data: DataArguments,
     text: TextArguments,
     evaluation: EvaluationDataArguments,
@@ -110,7 +111,14 @@ def run(
     quiet_transformers()
     if not training.should_log:
         logging.getLogger("fastwhisper").setLevel(logging.ERROR)
-    report = distill(**given(models), **given(data), **given(text), **given(evaluation), training_arguments=training)
+    report = distill(
+        **given(models),
+        **given(trust),
+        **given(data),
+        **given(text),
+        **given(evaluation),
+        training_arguments=training,
+    )
     if report.trainer.is_world_process_zero():
         print(f"student: {report.folder}")
         if report.url is not None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .arguments import Verb, given
-from .shared_arguments import DataArguments, DeviceArguments, SpeechArguments
+from .shared_arguments import DataArguments, DeviceArguments, SpeechArguments, TrustArguments
 
 
 @dataclass
@@ -42,7 +42,15 @@ VERB = Verb(
     "Measure one or more Whispers on the same audio: WER, CER, speed, memory.",
     "fastwhisper evaluate --model student --against openai/whisper-small --dataset my_speech --split test "
     "--language en",
-    [EvaluateArguments, DataArguments, SpeechArguments, DecodingArguments, DeviceArguments, OutputArguments],
+    [
+        EvaluateArguments,
+        DataArguments,
+        SpeechArguments,
+        DecodingArguments,
+        DeviceArguments,
+        TrustArguments,
+        OutputArguments,
+    ],
 )
 
 
@@ -52,6 +60,7 @@ def run(
     speech: SpeechArguments,
     decoding: DecodingArguments,
     device: DeviceArguments,
+    trust: TrustArguments,
     output: OutputArguments,
 ) -> None:
     """Measure, print a table and write the report."""
@@ -73,6 +82,7 @@ def run(
         **given(speech),
         **given(decoding),
         **given(device),
+        **given(trust),
         predictions=output.predictions,
     )
     write_report(report, path)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .arguments import Verb
+from .arguments import Verb, given
+from .shared_arguments import TrustArguments
 
 
 @dataclass
@@ -22,18 +23,18 @@ VERB = Verb(
     "fastwhisper init",
     "Build an untrained student from evenly spaced layers of a Whisper teacher.",
     "fastwhisper init --teacher openai/whisper-small --decoder_layers 2 --output untrained",
-    [InitArguments],
+    [InitArguments, TrustArguments],
 )
 
 
-def run(arguments: InitArguments) -> None:
+def run(arguments: InitArguments, trust: TrustArguments) -> None:
     """Write the student and its processor, and print its size."""
     from ..hub_cards.new_student import write_new_student
     from ..progress import quiet_transformers
 
     quiet_transformers()
     student = write_new_student(
-        arguments.teacher, arguments.output, arguments.decoder_layers, arguments.encoder_layers
+        arguments.teacher, arguments.output, arguments.decoder_layers, arguments.encoder_layers, **given(trust)
     )
     config = student.config
     print(

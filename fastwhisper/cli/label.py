@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .arguments import Verb, given
-from .shared_arguments import DataArguments, DeviceArguments, SpeechArguments
+from .shared_arguments import DataArguments, DeviceArguments, SpeechArguments, TrustArguments
 
 
 @dataclass
@@ -29,13 +29,19 @@ VERB = Verb(
     "To resume a killed run, run it again with the same options.",
     "fastwhisper label --model openai/whisper-large-v3 --dataset my_speech --language en --wer_filter 0.1 "
     "--output labels",
-    [LabelArguments, DataArguments, SpeechArguments, DeviceArguments],
+    [LabelArguments, DataArguments, SpeechArguments, DeviceArguments, TrustArguments],
     notes="On several processes (on CPUs, use --multi_gpu as well):\n"
     "  accelerate launch --multi_gpu --num_processes 2 -m fastwhisper label ...",
 )
 
 
-def run(labels: LabelArguments, data: DataArguments, speech: SpeechArguments, device: DeviceArguments) -> None:
+def run(
+    labels: LabelArguments,
+    data: DataArguments,
+    speech: SpeechArguments,
+    device: DeviceArguments,
+    trust: TrustArguments,
+) -> None:
     """Label a dataset and print what was written."""
     import logging
 
@@ -46,7 +52,7 @@ def run(labels: LabelArguments, data: DataArguments, speech: SpeechArguments, de
     quiet_transformers()
     if not this_process().is_main_process:
         logging.getLogger("fastwhisper").setLevel(logging.ERROR)
-    report = label(**given(labels), **given(data), **given(speech), **given(device))
+    report = label(**given(labels), **given(data), **given(speech), **given(device), **given(trust))
     if report is None:
         return
     print(f"labelled {report.labelled} rows; {report.kept} of them are in {report.metadata}")

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InputError
-from .arguments import Verb
+from .arguments import Verb, given
+from .shared_arguments import TrustArguments
 
 
 @dataclass
@@ -14,7 +15,10 @@ class PushArguments:
     private: bool = field(default=False, metadata={"help": "make a new repository private"})
     revision: str = field(default="", metadata={"help": "branch to upload to; created if needed"})
     create_pr: bool = field(
-        default=False, metadata={"help": "open a pull request instead of committing to the branch"}
+        default=False,
+        metadata={
+            "help": "open a pull request, or go on with the one opened before, instead of committing to the branch"
+        },
     )
 
 
@@ -23,12 +27,12 @@ VERB = Verb(
     "Upload a saved folder to a repository on the Hub (OWNER/NAME) in one commit. Checkpoints, optimiser states and\n"
     "training arguments are not uploaded; a file that contains a token or a local path is refused.",
     "fastwhisper push student OWNER/NAME --private",
-    [PushArguments],
+    [PushArguments, TrustArguments],
     positional=("folder_and_repo", "the folder, then the repository"),
 )
 
 
-def run(folder_and_repository: list[str], arguments: PushArguments) -> None:
+def run(folder_and_repository: list[str], arguments: PushArguments, trust: TrustArguments) -> None:
     """Upload a folder to a repository, and print the address of the commit."""
     from huggingface_hub.utils import logging
 
@@ -46,6 +50,7 @@ def run(folder_and_repository: list[str], arguments: PushArguments) -> None:
             private=arguments.private or None,
             revision=arguments.revision or None,
             create_pr=arguments.create_pr,
+            **given(trust),
         )
     except OSError as error:
         raise InputError(f"cannot upload {folder}: {error}") from error

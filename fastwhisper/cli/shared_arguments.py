@@ -53,3 +53,13 @@ class DeviceArguments:
             "metavar": "DTYPE",
         },
     )
+
+
+@dataclass
+class TrustArguments:
+    """Trust."""
+
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={"help": "run the Python code that a model folder or repository brings along; never without it"},
+    )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .arguments import Verb, given
+from .shared_arguments import TrustArguments
 
 if TYPE_CHECKING:
     from ..errors import InputError
@@ -117,32 +118,32 @@ VERBS = {
         "fastwhisper slm init",
         "Build an untrained FastSLM from a Whisper encoder and a causal language model.",
         "fastwhisper slm init --encoder openai/whisper-large-v3 --language_model Qwen/Qwen3-4B --output slm",
-        [PartsArguments, AdapterArguments, WindowArguments],
+        [PartsArguments, AdapterArguments, WindowArguments, TrustArguments],
     ),
     "ask": Verb(
         "fastwhisper slm ask",
         "Answer a question about recordings of any length.",
         'fastwhisper slm ask lecture.flac --model slm --question "What was decided?"',
-        [ModelArguments, QuestionArguments, AnswerArguments, DeviceArguments],
+        [ModelArguments, QuestionArguments, AnswerArguments, DeviceArguments, TrustArguments],
         FILES,
     ),
     "transcribe": Verb(
         "fastwhisper slm transcribe",
         "Transcribe recordings of any length.",
         "fastwhisper slm transcribe lecture.flac --model slm --long_form stitch --output texts",
-        [ModelArguments, TranscriptArguments, AnswerArguments, DeviceArguments],
+        [ModelArguments, TranscriptArguments, AnswerArguments, DeviceArguments, TrustArguments],
         FILES,
     ),
 }
 
 
-def init(parts: PartsArguments, adapter: AdapterArguments, windows: WindowArguments) -> None:
+def init(parts: PartsArguments, adapter: AdapterArguments, windows: WindowArguments, trust: TrustArguments) -> None:
     """Write the model and its processor, and print its sizes."""
     from ..hub_cards.new_fastslm import write_new_fastslm
     from ..progress import quiet_transformers
 
     quiet_transformers()
-    settings = {**given(adapter), **given(windows)}
+    settings = {**given(adapter), **given(windows), **given(trust)}
     model = write_new_fastslm(parts.encoder, parts.language_model, parts.output, **settings)
     config = model.config
     rate = config.qformer_config.num_queries / (config.window_seconds - config.window_overlap)
@@ -159,11 +160,14 @@ def ask(
     question: QuestionArguments,
     answers: AnswerArguments,
     device: DeviceArguments,
+    trust: TrustArguments,
 ) -> int:
     """Print the answer to a question about each file."""
     from ..transcription.answer_files import ask_files
 
-    return _show(files, ask_files(files, question.question, **_settings(files, model, answers, device)), printed=True)
+    return _show(
+        files, ask_files(files, question.question, **_settings(files, model, answers, device, trust)), printed=True
+    )
 
 
 def transcribe(
@@ -172,16 +176,21 @@ def transcribe(
     transcripts: TranscriptArguments,
     answers: AnswerArguments,
     device: DeviceArguments,
+    trust: TrustArguments,
 ) -> int:
     """Print the transcript of each file, or write it into a folder."""
     from ..transcription.answer_files import transcribe_files_with_fastslm
 
-    settings = {**_settings(files, model, answers, device), **given(transcripts)}
+    settings = {**_settings(files, model, answers, device, trust), **given(transcripts)}
     return _show(files, transcribe_files_with_fastslm(files, **settings), printed=transcripts.output is None)
 
 
 def _settings(
-    files: Sequence[str], model: ModelArguments, answers: AnswerArguments, device: DeviceArguments
+    files: Sequence[str],
+    model: ModelArguments,
+    answers: AnswerArguments,
+    device: DeviceArguments,
+    trust: TrustArguments,
 ) -> dict[str, Any]:
     import sys
 
@@ -191,7 +200,7 @@ def _settings(
     if not files:
         raise InputError("no audio files given; see fastwhisper slm --help")
     quiet_transformers()
-    settings = {**given(model), **given(answers), **given(device)}
+    settings = {**given(model), **given(answers), **given(device), **given(trust)}
     # Without the flag as the processor was saved.
     settings["window_times"] = answers.window_times or None
     return {**settings, "standard_input": sys.stdin.buffer, "show_progress": True}

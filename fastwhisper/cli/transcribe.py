@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .arguments import Verb, given
-from .shared_arguments import DeviceArguments, SpeechArguments
+from .shared_arguments import DeviceArguments, SpeechArguments, TrustArguments
 
 if TYPE_CHECKING:
     from ..transcription.transcripts import Transcript
@@ -48,7 +48,7 @@ VERB = Verb(
     "A file that cannot be read is reported on standard error and the rest are transcribed; the exit code is then 1,\n"
     "or 2 if none could be read.",
     "fastwhisper transcribe talk.flac interviews --model openai/whisper-small --format srt json --output texts",
-    [ModelArguments, SpeechArguments, DecodingArguments, DeviceArguments, OutputArguments],
+    [ModelArguments, SpeechArguments, DecodingArguments, DeviceArguments, TrustArguments, OutputArguments],
     ("files", "audio files, folders (searched recursively), or - for standard input; put them before the flags"),
 )
 
@@ -59,13 +59,14 @@ def run(
     speech: SpeechArguments,
     decoding: DecodingArguments,
     device: DeviceArguments,
+    trust: TrustArguments,
     output: OutputArguments,
 ) -> int:
     """Transcribe; without an output folder, print each transcript as soon as it is done."""
     import sys
     from pathlib import Path
 
-    from ..errors import InputError
+    from ..errors import InputError, check_seed
     from ..progress import quiet_transformers
     from ..transcription.transcribe_files import transcribe_files
     from .console import show_results
@@ -74,6 +75,7 @@ def run(
     several = len(files) > 1 or (len(files) == 1 and Path(files[0]).is_dir())
     if not files:
         raise InputError("no audio files given; see fastwhisper transcribe --help")
+    check_seed(decoding.seed)
     if output.output is None:
         _check_printable(formats, several)
     quiet_transformers()
@@ -83,6 +85,7 @@ def run(
         **given(speech),
         **given(decoding),
         **given(device),
+        **given(trust),
         formats=formats,
         output=output.output,
         standard_input=sys.stdin.buffer,

@@ -129,6 +129,7 @@ def convert_checkpoint(
     lora: str = "merge",
     lora_alpha: float = 64.0,
     attention_heads: int | None = None,
+    trust_remote_code: bool = False,
 ) -> ConvertedFastSLM:
     """A published checkpoint as a model of this package that computes the same.
 
@@ -142,6 +143,7 @@ def convert_checkpoint(
             `merge` the checkpoint's LoRA into the language model, or `keep` it apart.
         lora_alpha (`float`, *optional*, defaults to 64.0): Alpha of the checkpoint's LoRA.
         attention_heads (`int`, *optional*): Of encoder and adapter; one for each 64 of their width by default.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Run code of its own that the language model names.
 
     Raises:
         InputError: for unknown, missing and ill-fitting weights, with a list of them, for sinusoids other than ours,
@@ -158,7 +160,7 @@ def convert_checkpoint(
     heads = attention_heads or speech_encoder.config.encoder_attention_heads
     configuration = adapter_config(adapter, positions, heads)
     plain, matrices = split_lora(parts["language_model"])
-    base, tokenizer = load_language_model(language_model)
+    base, tokenizer = load_language_model(language_model, trust_remote_code=trust_remote_code)
     _load_language_model(base, plain, matrices if lora == "merge" else {}, lora_alpha)
 
     add_speech_tokens(tokenizer)

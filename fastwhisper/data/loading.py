@@ -41,7 +41,7 @@ TEXT_TYPES = ("string", "large_string", "null")
 def load_speech_dataset(
     source: DatasetSource,
     *,
-    name: str | None = None,
+    dataset_config: str | None = None,
     split: str | None = None,
     audio_column: str = "audio",
     text_column: str = "text",
@@ -58,7 +58,7 @@ def load_speech_dataset(
             folder with only audio files (with `require_text=False`); a folder written by `save_to_disk`, or any other
             that `datasets.load_dataset` reads; or a dataset object. Metadata in your own folder may name files
             anywhere (`../`, absolute paths, links); metadata from the Hub may only name files of its own dataset.
-        name (`str`, *optional*):
+        dataset_config (`str`, *optional*):
             Configuration of a dataset on the Hub.
         split (`str`, *optional*):
             Needed if there are several. A folder with metadata has the splits of its column `split`, or those of
@@ -80,12 +80,12 @@ def load_speech_dataset(
         in `text` and `language` have their names. Files that are missing or unreadable are left to `usable_rows`.
 
     Raises:
-        InputError: for a wrong path, name, split or column, naming those that exist, or if no rows are left.
+        InputError: for a wrong path, configuration, split or column, naming those that exist, or if no rows are left.
     """
     if limit is not None:
         check_positive(limit=limit)
     label = "the dataset" if not isinstance(source, str | os.PathLike) else os.fspath(source)
-    dataset = _open_source(source, name, split, (audio_column, text_column), streaming, require_text)
+    dataset = _open_source(source, dataset_config, split, (audio_column, text_column), streaming, require_text)
     if isinstance(dataset, DatasetDict | IterableDatasetDict):
         dataset = dataset[chosen_split(list(dataset), split, label)]
     if not isinstance(dataset, Dataset | IterableDataset):
@@ -118,7 +118,7 @@ def chosen_split(splits: Sequence[str], split: str | None, label: str) -> str:
 
 def _open_source(
     source: DatasetSource,
-    name: str | None,
+    dataset_config: str | None,
     split: str | None,
     audio_and_text: tuple[str, str],
     streaming: bool,
@@ -134,7 +134,7 @@ def _open_source(
     if not path.is_dir():
         if path.is_absolute() or os.fspath(source).startswith((".", "~")) or len(path.parts) > 2:
             raise InputError(f"there is no folder {path}")
-        return _load_by_name(os.fspath(source), name, split, streaming)
+        return _load_by_name(os.fspath(source), dataset_config, split, streaming)
     audio_column = audio_and_text[0]
     if is_saved_dataset(path):
         return _load_saved(path)
@@ -150,7 +150,7 @@ def _open_source(
         return DatasetDict({split: _from_columns(columns, *audio_and_text)})
     files = _with_unicode_names(list_audio(path), path)
     if not files:
-        return _load_by_name(os.fspath(path), name, split, streaming)
+        return _load_by_name(os.fspath(path), dataset_config, split, streaming)
     if require_text:
         raise InputError(
             f"{path} has {len(files)} audio files and no metadata.csv, metadata.tsv or metadata.jsonl with their text"
@@ -161,11 +161,11 @@ def _open_source(
     return _split_by_column(dataset, path) if folders else DatasetDict(train=dataset)
 
 
-def _load_by_name(source: str, name: str | None, split: str | None, streaming: bool) -> SpeechDataset:
+def _load_by_name(source: str, dataset_config: str | None, split: str | None, streaming: bool) -> SpeechDataset:
     try:
         if split is None:
-            split = chosen_split(datasets.get_dataset_split_names(source, name), None, source)
-        return datasets.load_dataset(source, name, split=split, streaming=streaming)
+            split = chosen_split(datasets.get_dataset_split_names(source, dataset_config), None, source)
+        return datasets.load_dataset(source, dataset_config, split=split, streaming=streaming)
     except InputError:
         raise
     except _UNLOADABLE as error:

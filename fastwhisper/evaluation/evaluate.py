@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.loading import DatasetSource, load_speech_dataset
-from ..errors import InputError, check_positive
+from ..errors import check_positive, check_seed
 from ..files import check_writable
 from ..transcription.checkpoints import display_name, load_checkpoint
 from ..transcription.decoding import GenerationOptions
@@ -32,6 +32,7 @@ def evaluate(
     seed: int = 0,
     device: str | None = None,
     dtype: str | None = None,
+    trust_remote_code: bool = False,
     predictions: str | os.PathLike | None = None,
     show_progress: bool = True,
     on_bad_audio: str = "skip",
@@ -51,7 +52,7 @@ def evaluate(
         num_beams (`int`, *optional*, defaults to 1): Beams for every model; 1 is greedy.
         repeats (`int`, *optional*, defaults to 1): Timed runs of each batch by each model; the median counts.
         seed (`int`, *optional*, defaults to 0): Seed for the sampling that long audio may fall back on.
-        device, dtype (*optional*): As for [`load_checkpoint`].
+        device, dtype, trust_remote_code (*optional*): As for [`load_checkpoint`], for every model.
         predictions (`str` or `os.PathLike`, *optional*): JSON Lines file for the reference and hypotheses of each
             row.
         show_progress (`bool`, *optional*, defaults to `True`): Show a progress bar on standard error.
@@ -67,13 +68,12 @@ def evaluate(
     check_positive(
         batch_size=batch_size, num_beams=num_beams, repeats=repeats, num_proc=1 if num_proc is None else num_proc
     )
-    if not 0 <= seed < 2**63:
-        raise InputError(f"seed must be from 0 to 2**63 - 1, not {seed}")
+    check_seed(seed)
     if predictions is not None:
         check_writable(Path(predictions))
     rows = load_speech_dataset(
         dataset,
-        name=dataset_config,
+        dataset_config=dataset_config,
         split=split,
         audio_column=audio_column,
         text_column=text_column,
@@ -84,7 +84,7 @@ def evaluate(
     names = [os.fspath(name) for name in (model, *others)]
     shown = [display_name(name) for name in names]
     models = [
-        (label if shown.count(label) == 1 else name, *load_checkpoint(name, device, dtype))
+        (label if shown.count(label) == 1 else name, *load_checkpoint(name, device, dtype, trust_remote_code))
         for label, name in zip(shown, names, strict=True)
     ]
     settings = ComparisonSettings(

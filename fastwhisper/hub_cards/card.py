@@ -15,7 +15,7 @@ from ..configuration.configuration_fastslm import FastSLMConfig
 from ..configuration.configuration_fastwhisper import FastWhisperConfig
 from ..errors import InputError
 from ..files import write_whole
-from ..model_folders import check_model_folder, loading
+from ..model_folders import admit_language_model, check_model_folder, loading
 from ..transcription.whisper_checks import check_config
 from .card_metadata import eval_entries
 from .card_tables import count
@@ -65,7 +65,9 @@ FAMILIES = {
 }
 
 
-def write_card(folder: str | os.PathLike, name: str | None = None, overwrite: bool = False) -> Path:
+def write_card(
+    folder: str | os.PathLike, name: str | None = None, overwrite: bool = False, trust_remote_code: bool = False
+) -> Path:
     """Write README.md from what the folder records, and `.eval_results/` if it was measured on a dataset of the Hub.
 
     It reads `config.json`, the shapes of the weights, `training_run.json`, `evaluation.json` and `curves.png`; what is
@@ -76,6 +78,8 @@ def write_card(folder: str | os.PathLike, name: str | None = None, overwrite: bo
         folder (`str` or `os.PathLike`): Holds a saved FastWhisper or FastSLM.
         name (`str`, *optional*): The model's name, ideally that of its Hub repository; by default the folder's.
         overwrite (`bool`, *optional*, defaults to `False`): Replace even a README.md that was written by hand.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Run code of its own that a FastSLM's language
+            model needs for its configuration.
 
     Returns:
         The path of the card.
@@ -91,7 +95,7 @@ def write_card(folder: str | os.PathLike, name: str | None = None, overwrite: bo
         raise InputError(
             f"{folder} holds a model of type {config.get('model_type')!r}; there are cards for {', '.join(FAMILIES)}"
         )
-    check_model_folder(folder)
+    admit_language_model(folder, check_model_folder(folder, trust_remote_code))
     with loading(folder, "config.json"):
         checked = family.config_class.from_pretrained(folder)
     if isinstance(checked, WhisperConfig):

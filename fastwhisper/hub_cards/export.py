@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..files import write_whole
-from ..model_folders import check_model_folder, loading
+from ..model_folders import admit_language_model, check_model_folder, loading
 from .remote_code import write_remote_code
 
 if TYPE_CHECKING:
@@ -24,12 +24,16 @@ def export_folder(model: "PreTrainedModel", processor: "ProcessorMixin", folder:
     return complete_hub_folder(folder, processor)
 
 
-def complete_hub_folder(folder: str | os.PathLike, processor: "ProcessorMixin | None" = None) -> Path:
+def complete_hub_folder(
+    folder: str | os.PathLike, processor: "ProcessorMixin | None" = None, trust_remote_code: bool = False
+) -> Path:
     """Add what a folder with saved weights lacks: code, both processor files, and all files of OpenAI's own folders.
 
     Args:
         folder (`str` or `os.PathLike`): Holds `config.json`, safetensors and `generation_config.json`.
         processor (`ProcessorMixin`, *optional*): Saved into the folder; by default the folder's own is used.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Run code of its own that the processor,
+            or the language model of a FastSLM, needs.
 
     Returns:
         The folder.
@@ -42,7 +46,7 @@ def complete_hub_folder(folder: str | os.PathLike, processor: "ProcessorMixin | 
     folder = Path(folder)
     _check_saved(folder)
     if processor is None:
-        processor = _own_processor(folder)
+        processor = _own_processor(folder, trust_remote_code)
     else:
         processor.save_pretrained(folder)
     # transformers v5 writes only processor_config.json; older releases, faster-whisper and vLLM read this file.
@@ -92,7 +96,7 @@ def _check_saved(folder: Path) -> None:
         raise InputError(f"{folder} has no safetensors weights: save a model into it with save_pretrained first")
 
 
-def _own_processor(folder: Path) -> "ProcessorMixin":
+def _own_processor(folder: Path, trust_remote_code: bool) -> "ProcessorMixin":
     from transformers import AutoConfig, AutoProcessor, WhisperConfig, WhisperProcessor
 
     from ..transcription.whisper_checks import check_config, check_extractor, check_tokenizer
@@ -101,12 +105,13 @@ def _own_processor(folder: Path) -> "ProcessorMixin":
     for files in (("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "vocab.json")):
         if not any((folder / name).is_file() for name in files):
             raise InputError(f"{folder} has no {files[0]}: save the processor that the model was trained with into it")
-    check_model_folder(folder)
+    code = check_model_folder(folder, trust_remote_code)
+    admit_language_model(folder, code)
     with loading(folder, "config.json"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with loading(folder, "the processor"):
         if not isinstance(config, WhisperConfig):
-            return AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+            return AutoProcessor.from_pretrained(folder, trust_remote_code="AutoTokenizer" in code)
         processor = WhisperProcessor.from_pretrained(folder, trust_remote_code=False)
     check_config(config, str(folder))
     check_extractor(processor.feature_extractor, config, str(folder))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from ..errors import InputError, check_positive
+from ..errors import InputError, check_positive, check_seed
 from ..files import new_folder
-from ..model_folders import load_language_model
+from ..model_folders import load_language_model, write_own_code
 from ..modeling.modeling_fastslm import FastSLMForCausalLM
 from ..modeling.processing_fastslm import FastSLMProcessor
 from ..modeling.speech_tokens import add_speech_tokens
@@ -34,6 +34,7 @@ def write_new_fastslm(
     window_times: bool = False,
     encoder_true_length: bool = False,
     seed: int = 0,
+    trust_remote_code: bool = False,
 ) -> FastSLMForCausalLM:
     """Join a speech encoder and a language model with an untrained adapter, and write model and processor with a card.
 
@@ -46,6 +47,8 @@ def write_new_fastslm(
         window_overlap, encoder_true_length (*optional*): As in [`FastSLMConfig`].
         window_times (*optional*): As in [`FastSLMProcessor`].
         seed (`int`, *optional*, defaults to 0): Seed of the adapter's weights.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Run the code of their own that the parts name. The
+            language model's is copied into the folder, which then needs to be trusted, too.
 
     Returns:
         The model.
@@ -54,11 +57,12 @@ def write_new_fastslm(
         InputError: if the folder exists, or for parts and settings that do not fit each other.
     """
     check_positive(num_queries=num_queries)
+    check_seed(seed)
     if query_clock not in QUERY_CLOCKS:
         raise InputError(f"there is no query_clock {query_clock!r}; it must be {' or '.join(QUERY_CLOCKS)}")
     with new_folder(Path(folder)) as place:
-        speech_encoder, extractor = load_encoder(encoder)
-        base, tokenizer = load_language_model(language_model)
+        speech_encoder, extractor = load_encoder(encoder, trust_remote_code)
+        base, tokenizer = load_language_model(language_model, trust_remote_code=trust_remote_code)
         try:
             add_speech_tokens(tokenizer)
             torch.manual_seed(seed)
@@ -83,7 +87,7 @@ def write_new_fastslm(
             processor = FastSLMProcessor.from_parts(extractor, tokenizer, model.config, window_times=window_times)
         except ValueError as error:
             raise InputError(str(error)) from error
-        _write(model, processor, place)
+        _write(model, processor, place, trust_remote_code)
     return model
 
 
@@ -92,18 +96,22 @@ def write_fastslm(
     processor: FastSLMProcessor,
     folder: str | os.PathLike,
     write_more: Callable[[Path], None] | None = None,
+    trust_remote_code: bool = False,
 ) -> None:
     """Write a model and its processor into a new folder, with code, a card, and what `write_more` adds.
+
+    With `trust_remote_code` nothing is said of code that the folder holds for its language model.
 
     Raises:
         InputError: if the folder exists.
     """
     with new_folder(Path(folder)) as place:
-        _write(model, processor, place)
+        _write(model, processor, place, trust_remote_code)
         if write_more is not None:
             write_more(place)
 
 
-def _write(model: FastSLMForCausalLM, processor: FastSLMProcessor, folder: Path) -> None:
+def _write(model: FastSLMForCausalLM, processor: FastSLMProcessor, folder: Path, trust_remote_code: bool) -> None:
+    write_own_code(model.model.language_model, folder)
     export_folder(model, processor, folder)
-    write_card(folder)
+    write_card(folder, trust_remote_code=trust_remote_code)

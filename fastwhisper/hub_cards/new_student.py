@@ -11,7 +11,11 @@ from .export import export_folder
 
 
 def write_new_student(
-    teacher: str, folder: str | os.PathLike, decoder_layers: int = 4, encoder_layers: int | None = None
+    teacher: str,
+    folder: str | os.PathLike,
+    decoder_layers: int = 4,
+    encoder_layers: int | None = None,
+    trust_remote_code: bool = False,
 ) -> FastWhisperForConditionalGeneration:
     """Build a student from a teacher's layers and write it, with the teacher's processor, into a new folder.
 
@@ -20,6 +24,7 @@ def write_new_student(
         folder (`str` or `os.PathLike`): It must not exist yet, and does not exist after a failure.
         decoder_layers (`int`, *optional*, defaults to 4): As for [`FastWhisperForConditionalGeneration.from_teacher`].
         encoder_layers (`int`, *optional*): All of the teacher's by default.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): As for [`load_checkpoint`].
 
     Returns:
         The student.
@@ -30,7 +35,7 @@ def write_new_student(
     folder = Path(folder)
     if folder.exists():
         raise InputError(f"{folder} already exists: choose a new folder or remove it")
-    model, processor = load_checkpoint(teacher, "cpu", "float32")
+    model, processor = load_checkpoint(teacher, "cpu", "float32", trust_remote_code)
     try:
         student = FastWhisperForConditionalGeneration.from_teacher(model, decoder_layers, encoder_layers)
     except ValueError as error:

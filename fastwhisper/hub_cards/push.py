@@ -17,10 +17,10 @@ from .export import complete_hub_folder
 from .folder_records import HUB_NAME, read_config
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo
+    from huggingface_hub import CommitInfo, Discussion, HfApi
 
 SUFFIXES = {".json", ".safetensors", ".md", ".txt", ".jinja", ".png", ".jpg", ".svg", ".model", ".wav", ".flac"}
-CODE = re.compile(r"(configuration|modeling|processing)_\w+\.py")
+CODE = re.compile(r"(configuration|modeling|processing|tokenization|feature_extraction)_\w+\.py")
 TRAINING_STATE = {"trainer_state.json", "askd_state.json", "scaler.json", "all_results.json"}
 SECRETS = {
     "a Hub token": rb"\bhf_[A-Za-z0-9]{30,}|\bapi_org_[A-Za-z0-9]{30,}",
@@ -44,6 +44,7 @@ def upload_folder_to_hub(
     create_pr: bool = False,
     commit_message: str = "Upload with fastwhisper",
     token: str | None = None,
+    trust_remote_code: bool = False,
 ) -> str:
     """Upload a saved folder to a model repository on the Hub in one commit; nothing in the folder changes.
 
@@ -56,9 +57,11 @@ def upload_folder_to_hub(
         repo_id (`str`): `owner/name`; created if needed.
         private (`bool`, *optional*): Make a new repository private.
         revision (`str`, *optional*): Branch; created if needed.
-        create_pr (`bool`, *optional*, defaults to `False`): Open a pull request instead of committing to the branch.
+        create_pr (`bool`, *optional*, defaults to `False`): Open a pull request instead of committing to the branch,
+            or go on with your own open one of this title: an upload whose answer was lost has opened it.
         commit_message (`str`, *optional*): First line of the commit.
         token (`str`, *optional*): By default from `hf auth login` or the variable HF_TOKEN.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): As for [`complete_hub_folder`].
 
     Returns:
         Address of the commit or of the pull request.
@@ -73,11 +76,17 @@ def upload_folder_to_hub(
         raise PushError(_wrong_name(repo_id))
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory(prefix="fastwhisper-push-") as temporary:
-        staging = stage(Path(folder), Path(temporary), repo_id)
+        staging = stage(Path(folder), Path(temporary), repo_id, trust_remote_code=trust_remote_code)
         with hub_errors(repo_id):
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision and not create_pr:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
+            request = (
+                _open_pull_request(api, repo_id, commit_message) if create_pr and revision in (None, "main") else None
+            )
+        if request is not None:
+            upload_staged(staging, repo_id, commit_message, request.git_reference, token)
+            return request.url
         commit = upload_staged(staging, repo_id, commit_message, revision, token, create_pr)
     return commit.pr_url or commit.commit_url
 
@@ -107,6 +116,15 @@ def upload_staged(
         )
 
 
+def _open_pull_request(api: "HfApi", repo_id: str, title: str) -> "Discussion | None":
+    """The newest open pull request with this title by the owner of the token."""
+    name = api.whoami()["name"]
+    for request in api.get_repo_discussions(repo_id, author=name, discussion_type="pull_request"):
+        if request.author == name and request.title == title.strip() and request.status in ("open", "draft"):
+            return request
+    return None
+
+
 @contextmanager
 def hub_errors(repo_id: str) -> Iterator[None]:
     """Turn Hub errors into a [`PushError`] that says what to do."""
@@ -131,7 +149,13 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         raise PushError(f"the connection to {constants.ENDPOINT} failed: {_first_line(error)}; {AGAIN}") from error
 
 
-def stage(folder: Path, place: Path, repo_id: str, link: Callable[[Path, Path], object] = os.symlink) -> Path:
+def stage(
+    folder: Path,
+    place: Path,
+    repo_id: str,
+    link: Callable[[Path, Path], object] = os.symlink,
+    trust_remote_code: bool = False,
+) -> Path:
     """Gather everything to upload in a new folder, weights as links, and search it for secrets and local paths.
 
     Args:
@@ -139,6 +163,7 @@ def stage(folder: Path, place: Path, repo_id: str, link: Callable[[Path, Path], 
         place (`Path`): Where to create the new folder. It keeps the old name, which an evaluation may refer to.
         repo_id (`str`): The repository, for the card.
         link (`Callable`, *optional*): Makes the second path stand for the first, a file of weights.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): As for [`complete_hub_folder`].
 
     Returns:
         The new folder.
@@ -161,10 +186,10 @@ def stage(folder: Path, place: Path, repo_id: str, link: Callable[[Path, Path], 
         else:
             shutil.copyfile(path, target)
     if not is_adapter:
-        complete_hub_folder(staging)
+        complete_hub_folder(staging, trust_remote_code=trust_remote_code)
         card = staging / "README.md"
         if not card.exists() or START.encode() in card.read_bytes():
-            write_card(staging, repo_id)
+            write_card(staging, repo_id, trust_remote_code=trust_remote_code)
     for path in sorted(staging.rglob("*")):
         if path.is_file():
             check_private(path, folder)

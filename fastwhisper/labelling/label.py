@@ -1,5 +1,6 @@
 """`fastwhisper.label`: add a teacher's transcription to each row of a dataset."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def label(
     batch_size: int = 16,
     device: str | None = None,
     dtype: str | None = None,
+    trust_remote_code: bool = False,
     on_bad_audio: str = "skip",
     num_proc: int | None = None,
 ) -> LabelReport | None:
@@ -47,7 +49,7 @@ def label(
         wer_filter (`float`, *optional*): Leave out rows whose label and reference differ by more than this WER.
         batch_size (`int`, *optional*, defaults to 16): Clips decoded together.
         device (`str`, *optional*): By default that of this process.
-        dtype (`str`, *optional*): As for [`load_checkpoint`].
+        dtype, trust_remote_code (*optional*): As for [`load_checkpoint`].
         on_bad_audio, num_proc (*optional*): As for [`label_dataset`].
 
     Returns:
@@ -63,7 +65,7 @@ def label(
     with state.local_main_process_first():
         rows = load_speech_dataset(
             dataset,
-            name=dataset_config,
+            dataset_config=dataset_config,
             split=split,
             audio_column=audio_column,
             text_column=text_column,
@@ -71,17 +73,26 @@ def label(
             limit=limit,
             require_text=wer_filter is not None,
         )
-        teacher, processor = load_checkpoint(model, device or str(state.device), dtype)
+        teacher, processor = load_checkpoint(model, device or str(state.device), dtype, trust_remote_code)
     options = GenerationOptions(language=language, task=task, timestamps=timestamps, batch_size=batch_size)
     source = {
-        "model": os.fspath(model),
-        "dataset": os.fspath(dataset) if isinstance(dataset, str | os.PathLike) else None,
+        "model": _recorded(model),
+        "dataset": _recorded(dataset) if isinstance(dataset, str | os.PathLike) else None,
         "dataset_config": dataset_config,
         "split": split,
         "audio_column": audio_column,
         "text_column": text_column,
         "limit": limit,
         "dtype": dtype,
+        **({"trust_remote_code": True} if trust_remote_code else {}),
     }
     settings = LabelSettings(options, source)
     return label_dataset(teacher, processor, rows, Path(output), settings, wer_filter, on_bad_audio, num_proc)
+
+
+def _recorded(name: str | os.PathLike) -> str:
+    """A name or folder for the record of a run: of an absolute path, the last component and a digest."""
+    path = os.fspath(name)
+    if not os.path.isabs(path):
+        return path
+    return f"{Path(path).name} ({hashlib.sha256(os.path.normpath(path).encode()).hexdigest()[:16]})"

@@ -92,6 +92,7 @@ def distill(
     prompt_probability: float = 0.2,
     lora_rank: int = 0,
     teacher_dtype: str = "float32",
+    trust_remote_code: bool = False,
     on_bad_audio: str = "skip",
     num_proc: int | None = None,
 ) -> DistillReport:
@@ -118,6 +119,8 @@ def distill(
         lora_rank (`int`, *optional*, defaults to 0): Train LoRA adapters of this rank, merged at the end; 0 trains
             all weights.
         teacher_dtype (`str`, *optional*, defaults to `"float32"`): Precision of the teacher.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): As for [`load_checkpoint`], for teacher and
+            student.
         on_bad_audio (`str`, *optional*, defaults to `"skip"`): `"stop"` makes audio that is empty or cannot be decoded
             an error.
         num_proc (`int`, *optional*): Processes that check the rows; by default this one does.
@@ -143,9 +146,14 @@ def distill(
     # Before anything is drawn: adapters start at random, and the Trainer sets its seed only after they are made.
     set_seed(training_arguments.seed)
     with training_arguments.main_process_first():
-        teacher_model, teacher_processor = load_checkpoint(teacher, "cpu", "float32")
+        teacher_model, teacher_processor = load_checkpoint(teacher, "cpu", "float32", trust_remote_code)
         model, processor = _student(
-            teacher_model, teacher_processor, student, decoder_layers or DECODER_LAYERS, encoder_layers
+            teacher_model,
+            teacher_processor,
+            student,
+            decoder_layers or DECODER_LAYERS,
+            encoder_layers,
+            trust_remote_code,
         )
     teacher_model.to(dtype=DTYPES[teacher_dtype])  # type: ignore[call-arg]
     languages = known_languages(model.generation_config)
@@ -159,7 +167,7 @@ def distill(
         with training_arguments.main_process_first():
             rows = load_speech_dataset(
                 source,
-                name=config,
+                dataset_config=config,
                 split=split,
                 audio_column=audio_column,
                 text_column=text_column,
@@ -273,10 +281,13 @@ def _student(
     folder: str | None,
     decoder_layers: int,
     encoder_layers: int | None,
+    trust_remote_code: bool,
 ) -> tuple[FastWhisperForConditionalGeneration, WhisperProcessor]:
     """The student in full precision, and its processor."""
     if folder is not None:
-        return load_whisper(folder, FastWhisperForConditionalGeneration, torch.float32)
+        return load_whisper(
+            folder, FastWhisperForConditionalGeneration, torch.float32, trust_remote_code=trust_remote_code
+        )
     try:
         student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers, encoder_layers)
     except ValueError as error:

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 from safetensors import SafetensorError, safe_open
 from transformers import Trainer
@@ -48,7 +49,13 @@ class WholeCheckpointsMixin(Trainer):
         elif resume_from_checkpoint:
             check_checkpoint(Path(resume_from_checkpoint), self.needed_files)
         self._clear(run / STAGING)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        try:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        except UnpicklingError as error:
+            raise InputError(
+                f"{resume_from_checkpoint} cannot be resumed from: a file holds more than tensors and numbers, which "
+                "is not loaded, since it may be code"
+            ) from error
 
     def _run_epoch(self, *args, **kwargs):
         # A Trainer that goes on from its last step, within an epoch, would take one more.

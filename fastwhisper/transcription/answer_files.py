@@ -62,6 +62,7 @@ def answer_files(
     output: str | os.PathLike | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    trust_remote_code: bool = False,
     standard_input: BinaryIO | None = None,
     show_progress: bool = False,
     **options: Any,
@@ -76,7 +77,7 @@ def answer_files(
         write_prompt (`Callable`): From the model and its processor to a prompt with one placeholder.
         model (`str`, `os.PathLike` or `tuple[FastSLMForCausalLM, FastSLMProcessor]`): As for [`ask`].
         output (`str` or `os.PathLike`, *optional*): Folder for the answers as text; without it nothing is written.
-        device, dtype (*optional*): As for [`ask`].
+        device, dtype, trust_remote_code (*optional*): As for [`ask`].
         standard_input (`BinaryIO`, *optional*): Read for the file `-`.
         show_progress (`bool`, *optional*, defaults to `False`): Progress bars on standard error.
         options: Fields of [`AnswerOptions`].
@@ -92,7 +93,7 @@ def answer_files(
     yield from problems
     if not recordings:
         return
-    pair, how = load_fastslm_pair(model, device, dtype), AnswerOptions(**options)
+    pair, how = load_fastslm_pair(model, device, dtype, trust_remote_code), AnswerOptions(**options)
     how.check(pair[0])
     prompt = write_prompt(pair)
     for targets in paths.values():

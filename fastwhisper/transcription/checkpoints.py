@@ -2,11 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from transformers import (
     AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForSpeechSeq2Seq,
+    AutoProcessor,
     PreTrainedModel,
     WhisperConfig,
     WhisperFeatureExtractor,
@@ -25,61 +29,81 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def load_checkpoint(
-    name: str | os.PathLike, device: str | None = None, dtype: str | None = None
+    name: str | os.PathLike,
+    device: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
     """Load a Whisper, or a student of one, for inference; its generation config is completed if needed.
-
-    Code in the checkpoint is never run.
 
     Args:
         name (`str` or `os.PathLike`): name on the Hub or folder.
         device (`str`, *optional*): for example `cpu` or `cuda:0`; by default CUDA if available.
         dtype (`str`, *optional*): `float32`, `float16` or `bfloat16`; float32 on the CPU, which is slow at the others,
             float16 on CUDA.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): run the code of its own that the checkpoint names;
+            otherwise a warning says that it is not run.
 
     Raises:
         InputError: if there is no such checkpoint, if it is no Whisper, if its files are damaged or do not
-            belong together, for an unknown device or dtype.
+            belong together, if it needs its own code without `trust_remote_code`, for an unknown device or dtype.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float16" if device.startswith("cuda") else "float32")
     if dtype not in DTYPES:
         raise InputError(f"there is no dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
     check_device(device)
-    model, processor = load_whisper(os.fspath(name), WhisperForConditionalGeneration, DTYPES[dtype], device)
+    model, processor = load_whisper(
+        os.fspath(name), WhisperForConditionalGeneration, DTYPES[dtype], device, trust_remote_code
+    )
     return model.eval(), processor
 
 
 def load_whisper(
-    name: str, model_class: type[Whisper], dtype: torch.dtype, device: str = "cpu"
+    name: str,
+    model_class: type[Whisper],
+    dtype: torch.dtype,
+    device: str = "cpu",
+    trust_remote_code: bool = False,
 ) -> tuple[Whisper, WhisperProcessor]:
     """Load a Whisper as a given class, with its processor; what its generation config lacks is added.
 
     Raises:
-        InputError: as [`load_checkpoint`].
+        InputError: as [`load_checkpoint`], or for a class of its own that is no such Whisper.
     """
-    _whisper_config(name)
+    code = check_model_folder(name, trust_remote_code)
+    _whisper_config(name, code)
     with loading(name, "the processor"):
         # The class by its name: AutoProcessor would look for one that the checkpoint names itself.
-        processor = WhisperProcessor.from_pretrained(name, trust_remote_code=False)
-    model = load_weights(model_class.from_pretrained, name, dtype=dtype, device_map=device)
+        own = code & {"AutoProcessor", "AutoTokenizer", "AutoFeatureExtractor"}
+        load: Any = AutoProcessor if own else WhisperProcessor
+        processor = load.from_pretrained(name, trust_remote_code=bool(own))
+    _check_class(processor, WhisperProcessor, name)
+    own = code & {"AutoModelForSpeechSeq2Seq"}
+    load = AutoModelForSpeechSeq2Seq if own else model_class
+    model = load_weights(load.from_pretrained, name, bool(own), dtype=dtype, device_map=device)
+    _check_class(model, model_class, name)
     with loading(name, "generation_config.json"):
         complete_generation_config(model.generation_config, model.config, processor.tokenizer)
     check_fit(model, processor, name)
     return model, processor
 
 
-def load_encoder(name: str) -> tuple[PreTrainedModel, WhisperFeatureExtractor]:
+def load_encoder(name: str, trust_remote_code: bool = False) -> tuple[PreTrainedModel, WhisperFeatureExtractor]:
     """Load the encoder of a Whisper, in the precision that it is saved in, and its feature extractor.
 
     Raises:
         InputError: if there is no such Whisper, or if the two do not fit.
     """
-    config = _whisper_config(name)
+    code = check_model_folder(name, trust_remote_code)
+    config = _whisper_config(name, code)
     with loading(name, "the encoder"):
-        encoder = load_speech_encoder(name)
+        own = AutoModel.from_pretrained(name, trust_remote_code=True) if "AutoModel" in code else None
+        encoder = load_speech_encoder(name if own is None else own)
     with loading(name, "the feature extractor"):
-        extractor = WhisperFeatureExtractor.from_pretrained(name)
+        load: Any = AutoFeatureExtractor if "AutoFeatureExtractor" in code else WhisperFeatureExtractor
+        extractor = load.from_pretrained(name, trust_remote_code="AutoFeatureExtractor" in code)
+    _check_class(extractor, WhisperFeatureExtractor, name)
     check_extractor(extractor, config, name)
     return encoder, extractor
 
@@ -110,12 +134,17 @@ def check_device(device: str) -> None:
         raise InputError(f"there is no device {device!r} here: the last one is {asked.type}:{count - 1}")
 
 
-def _whisper_config(name: str) -> WhisperConfig:
-    """The config of a Whisper whose files are intact."""
-    check_model_folder(name)
+def _whisper_config(name: str, code: set[str]) -> WhisperConfig:
+    """The config of a Whisper whose files are intact, by its own code where that is to be run."""
     with loading(name, "config.json"):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name, trust_remote_code="AutoConfig" in code)
     if not isinstance(config, WhisperConfig):
         raise InputError(f"{name} is not a Whisper: its model_type is {config.model_type!r}")
     check_config(config, name)
     return config
+
+
+def _check_class(loaded: object, wanted: type, name: str) -> None:
+    """Refuse a class of the checkpoint's own that is not of the kind that is needed."""
+    if not isinstance(loaded, wanted):
+        raise InputError(f"{name}: its own class {type(loaded).__name__} is no {wanted.__name__}")

@@ -22,7 +22,7 @@ from ..data.audio import (
     resampled_blocks,
 )
 from ..errors import InputError, check_positive
-from ..model_folders import check_model_folder, load_weights, loading
+from ..model_folders import admit_language_model, check_model_folder, load_weights, loading
 from ..modeling.answer_budget import AudioTooLongError, check_fits, context_tokens
 from ..modeling.modeling_fastslm import FastSLMForCausalLM
 from ..modeling.outputs_fastslm import FastSLMAudioOutput
@@ -94,6 +94,7 @@ def ask(
     model: str | os.PathLike | FastSLM,
     device: str | None = None,
     dtype: str | None = None,
+    trust_remote_code: bool = False,
     **options: Any,
 ) -> Answer:
     r"""Ask a FastSLM about a recording.
@@ -113,14 +114,15 @@ def ask(
         model (`str`, `os.PathLike` or `tuple[FastSLMForCausalLM, FastSLMProcessor]`):
             Name on the Hub or folder; for several questions the pair that [`load_fastslm`] returns, so that it is
             loaded once.
-        device, dtype (*optional*): As for [`load_fastslm`], where `model` is a name or folder.
+        device, dtype, trust_remote_code (*optional*):
+            As for [`load_fastslm`], where `model` is a name or folder.
         options: Fields of [`AnswerOptions`].
 
     Raises:
         InputError: for audio, a model or an option that cannot be used, or for audio beyond the model's context
             without `long_form`.
     """
-    pair = load_fastslm_pair(model, device, dtype)
+    pair = load_fastslm_pair(model, device, dtype, trust_remote_code)
     return answer(pair, audio, question_prompt(pair[1], question), AnswerOptions(**options))
 
 
@@ -131,43 +133,53 @@ def transcribe_with_fastslm(
     language: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    trust_remote_code: bool = False,
     **options: Any,
 ) -> Answer:
     r"""Transcribe a recording with a FastSLM; `long_form="stitch"` for one beyond its context.
 
     Args:
-        audio, model, device, dtype, options: As for [`ask`].
+        audio, model, device, dtype, trust_remote_code, options: As for [`ask`].
         language (`str`, *optional*): Code or name of the language.
 
     Raises:
         InputError: As [`ask`].
     """
-    pair = load_fastslm_pair(model, device, dtype)
+    pair = load_fastslm_pair(model, device, dtype, trust_remote_code)
     return answer(pair, audio, transcription_prompt(pair[1], language), AnswerOptions(**options))
 
 
-def load_fastslm(name: str | os.PathLike, device: str | None = None, dtype: str | None = None) -> FastSLM:
+def load_fastslm(
+    name: str | os.PathLike,
+    device: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+) -> FastSLM:
     """Load a FastSLM and its processor for inference.
 
     Args:
         name (`str` or `os.PathLike`): Name on the Hub or folder.
         device (`str`, *optional*): Such as `cpu` or `cuda:0`; CUDA where there is one.
         dtype (`str`, *optional*): `float32`, `float16` or `bfloat16`; as saved by default.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Run the code that the folder holds for its
+            language model and tokenizer; otherwise a warning says that it is not run.
 
     Raises:
-        InputError: if there is no such FastSLM, for an unknown device or dtype.
+        InputError: if there is no such FastSLM, if its language model needs code without `trust_remote_code`, for an
+            unknown device or dtype.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"there is no dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
-    check_model_folder(name)
+    code = check_model_folder(name, trust_remote_code)
+    admit_language_model(name, code)
     with loading(name, "config.json"):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     if not isinstance(config, FastSLMConfig):
         raise InputError(f"{name} is not a FastSLM: its model_type is {config.model_type!r}")
     with loading(name, "the processor"):
-        processor = FastSLMProcessor.from_pretrained(name, trust_remote_code=False)
+        processor = FastSLMProcessor.from_pretrained(name, trust_remote_code="AutoTokenizer" in code)
     model = load_weights(
         FastSLMForCausalLM.from_pretrained,
         name,
@@ -208,7 +220,10 @@ def _check_fit(model: FastSLMForCausalLM, processor: FastSLMProcessor, name: str
 
 
 def load_fastslm_pair(
-    model: str | os.PathLike | FastSLM, device: str | None = None, dtype: str | None = None
+    model: str | os.PathLike | FastSLM,
+    device: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
 ) -> FastSLM:
     """A FastSLM and its processor, loaded unless they are given.
 
@@ -216,7 +231,7 @@ def load_fastslm_pair(
         InputError: as [`load_fastslm`], or for a device or dtype with a loaded model.
     """
     if isinstance(model, str | os.PathLike):
-        return load_fastslm(model, device, dtype)
+        return load_fastslm(model, device, dtype, trust_remote_code)
     if device is not None or dtype is not None:
         raise InputError("device and dtype only apply to a model given by name; a loaded model has its own")
     return model

@@ -31,6 +31,7 @@ def transcribe(
     seed: int = 0,
     device: str | None = None,
     dtype: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Transcription:
     r"""Transcribe a recording of any length with a Whisper or a student of one.
 
@@ -66,7 +67,7 @@ def transcribe(
             If segments have times, the next is tried if the text repeats itself or is improbable.
         seed (`int`, *optional*, defaults to 0):
             Seed for sampling at temperatures above 0.
-        device, dtype (*optional*):
+        device, dtype, trust_remote_code (*optional*):
             As for [`load_checkpoint`], if `model` is a name or folder.
 
     Returns:
@@ -85,7 +86,7 @@ def transcribe(
         seed=seed,
     )
     samples = store_audio(audio_source(audio))
-    whisper, processor = load_pair(model, device, dtype)
+    whisper, processor = load_pair(model, device, dtype, trust_remote_code)
     check_prompt(whisper.generation_config, language, task)
     window_seconds(whisper, processor)
     windows = (window for _, window in decode_windows(whisper, processor, [samples], options))
@@ -93,7 +94,7 @@ def transcribe(
 
 
 def load_pair(
-    model: Checkpoint, device: str | None = None, dtype: str | None = None
+    model: Checkpoint, device: str | None = None, dtype: str | None = None, trust_remote_code: bool = False
 ) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
     """A model and its processor, loaded unless they are given; a generation config is completed if needed.
 
@@ -101,7 +102,7 @@ def load_pair(
         InputError: for a checkpoint that cannot be loaded, or for a device or dtype with a loaded model.
     """
     if isinstance(model, str | os.PathLike):
-        return load_checkpoint(os.fspath(model), device, dtype)
+        return load_checkpoint(os.fspath(model), device, dtype, trust_remote_code)
     if device is not None or dtype is not None:
         raise InputError("device and dtype only apply to a model given by name; a loaded model has its own")
     whisper, processor = model

@@ -34,6 +34,7 @@ def transcribe_files(
     seed: int = 0,
     device: str | None = None,
     dtype: str | None = None,
+    trust_remote_code: bool = False,
     standard_input: BinaryIO | None = None,
     show_progress: bool = False,
 ) -> Iterator[tuple[str, Transcript | InputError]]:
@@ -48,7 +49,8 @@ def transcribe_files(
         output (`str` or `os.PathLike`, *optional*): Folder for the transcripts; without it nothing is written.
         formats (`Sequence[str]`, *optional*, defaults to `("txt",)`): `txt`, `srt`, `vtt`, `json`; in all but `txt`
             segments have times.
-        language, task, word_timestamps, num_beams, seed, device, dtype (*optional*): As for [`transcribe`].
+        language, task, word_timestamps, num_beams, seed, device, dtype, trust_remote_code (*optional*):
+            As for [`transcribe`].
         batch_size (`int`, *optional*, defaults to 8): Recordings decoded together, if each fits a window.
         standard_input (`BinaryIO`, *optional*): Read for the file `-`.
         show_progress (`bool`, *optional*, defaults to `False`): Show a progress bar on standard error.
@@ -76,7 +78,7 @@ def transcribe_files(
     yield from problems
     if not recordings:
         return
-    whisper, processor = load_pair(model, device, dtype)
+    whisper, processor = load_pair(model, device, dtype, trust_remote_code)
     check_prompt(whisper.generation_config, language, task)
     for path in (path for targets in paths.values() for path in targets):
         check_writable(path)

@@ -49,3 +49,15 @@ def test_a_verb_depends_on_its_seed_alone(weights, line):
     first = weights(line, 1)
     assert weights(line, 5) == first
     assert weights(line, 0, "--seed", "7") != first
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+@pytest.mark.parametrize("verb", ["slm", "transcribe", "evaluate"])
+def test_a_seed_that_is_none_is_refused(verb, seed, refused, whisper_folder, speech_folder, slm_parts, tmp_path):
+    out = tmp_path / "out"
+    words = {
+        "slm": ["init", "--encoder", slm_parts / "whisper", "--language_model", slm_parts / "llm", "--output", out],
+        "transcribe": [speech_folder, "--model", whisper_folder, "--output", out],
+        "evaluate": ["--model", whisper_folder, "--dataset", speech_folder, "--output", out],
+    }[verb]
+    assert "seed must be from 0" in refused(verb, *words, "--seed", seed) and not out.exists()

@@ -145,6 +145,16 @@ def test_bad_options(folder, arguments, message):
         load_speech_dataset(folder, **arguments)
 
 
+def test_one_configuration_of_several(folder, tmp_path):
+    place = tmp_path / "configurations"
+    for name in ("one", "two"):
+        load_speech_dataset(folder, limit=int(name == "two") + 1).to_parquet(place / name / "rows.parquet")
+    names = "\n".join(f"- config_name: {name}\n  data_files: {name}/*.parquet" for name in ("one", "two"))
+    (place / "README.md").write_text(f"---\nconfigs:\n{names}\n---\n")
+    for name, rows in (("one", 1), ("two", 2)):
+        assert load_speech_dataset(place, dataset_config=name).num_rows == rows
+
+
 def test_bad_sources(folder, tmp_path):
     with pytest.raises(InputError, match="there is no folder .*nowhere"):
         load_speech_dataset(tmp_path / "nowhere")

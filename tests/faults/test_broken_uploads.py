@@ -91,3 +91,54 @@ def test_a_second_push_completes_in_one_commit(hub, answers, name):
     assert set(hub.files(f"tester/r{index}")) >= STUDENT_FILES - {"curves.png", "training_run.json"}
     # The first commit is the empty one that every repository starts with.
     assert len(hub.history(f"tester/r{index}")) == 2
+
+
+PULL_REQUEST = (
+    FAIL
+    + """
+import contextlib, io, sys
+from fastwhisper.cli.main import main
+
+def push(*words):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main(["push", sys.argv[1], "tester/request", "--create_pr", *words])
+    return [code, out.getvalue().strip()]
+
+assert main(["push", sys.argv[1], "tester/request"]) == 0
+with open(sys.argv[1] + "/README.md", "a") as card:
+    card.write("More of it.")
+fail("/commit/", 1, served=True)
+answers = [push()]
+fail("nothing", 0)
+answers.append(push())
+with open(sys.argv[1] + "/README.md", "a") as card:
+    card.write("And more.")
+answers.append(push())
+print(json.dumps(answers))
+"""
+)
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside others"])
+def test_a_second_push_goes_on_in_the_pull_request_whose_answer_was_lost(others, demo_tokenizer, tmp_path):
+    folder = save_student(tmp_path / "student", demo_tokenizer)
+    with running_hub() as hub:
+        if others:
+            row = {"createdAt": "2026-01-01T00:00:00.000Z", "repo": {"name": "tester/request", "type": "model"}}
+            row = {**row, "isPullRequest": True, "title": "Upload with fastwhisper", "author": {"name": "tester"}}
+            hub.pull_requests["tester/request"] = [
+                {**row, "num": 1, "status": "merged"},
+                {**row, "num": 2, "status": "open", "author": {"name": "somebody"}},
+                {**row, "num": 3, "status": "open", "title": "Another name"},
+                {**row, "num": 4, "status": "closed"},
+            ]
+        number = 5 if others else 1
+        lost, again, more = python_answer(PULL_REQUEST, tmp_path, folder, **hub.environment(TOKEN))
+    assert lost == [2, ""]
+    assert again == more == [0, f"{hub.address}/tester/request/discussions/{number}"]
+    assert len(hub.pull_requests["tester/request"]) == number
+    # What was there before, and the two changes of the card.
+    assert len(hub.history("tester/request", f"refs/pr/{number}")) == 2
+    card = hub.files("tester/request", f"refs/pr/{number}")["README.md"]
+    assert b"More of it.And more." in card and b"More of it." not in hub.files("tester/request")["README.md"]
