@@ -197,9 +197,7 @@ class StreamFilter:
             logger.warning("so far, %s", describe_drops(self.dropped, self.seen))
 
 
-def _checked(
-    dataset: Dataset, check: RowCheck, num_proc: int | None
-) -> tuple[dict[int, Drop], list[float | None]]:
+def _checked(dataset: Dataset, check: RowCheck, num_proc: int | None) -> tuple[dict[int, Drop], list[float | None]]:
     """The rows to leave out, by index, and the seconds of every row."""
     rows = dataset
     if dataset.format["type"] != "custom":  # custom: a function of the user makes the rows from all columns
