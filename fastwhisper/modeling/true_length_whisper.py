@@ -6,6 +6,7 @@ costs a tenth on a clip of 3 s.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,10 +65,10 @@ class TrueLengthEncoderOutput(BaseModelOutput):
 
     Args:
         last_hidden_state (`torch.Tensor`): `(batch, positions, hidden)`, zeros behind the end of a row.
-        positions (`torch.LongTensor`, *optional*): `(batch,)`, of each row; `None` where all are equally long.
+        positions (`torch.Tensor`, *optional*): `(batch,)`, of each row; `None` where all are equally long.
     """
 
-    positions: torch.LongTensor | None = None
+    positions: torch.Tensor | None = None
 
 
 class TrueLengthEncoder(WhisperEncoder):
@@ -88,7 +89,7 @@ class TrueLengthEncoder(WhisperEncoder):
 
         Args:
             input_features (`torch.Tensor`): log-mel `(batch, mel bins, frames)`.
-            attention_mask (`torch.Tensor`, *optional*): `(batch, frames)`; without it padding is found in the features.
+            attention_mask (`torch.Tensor`, *optional*): `(batch, frames)`; by default padding is looked for.
             true_length (`bool`, *optional*): `config.true_length` by default.
 
         Raises:
@@ -157,7 +158,7 @@ class TrueLengthEncoder(WhisperEncoder):
 class TrueLengthDecoderLayer(WhisperDecoderLayer):
     r"""Whisper's decoder layer, which can be kept from attending to positions behind the end of a row."""
 
-    def forward(self, hidden_states, attention_mask=None, encoder_hidden_states=None, **kwargs):
+    def forward(self, hidden_states, attention_mask=None, encoder_hidden_states=None, **kwargs):  # type: ignore
         """As the stock layer; `cross_attention_mask` `(batch, 1, 1, positions)` is added to the attention scores."""
         # The stock decoder passes `encoder_attention_mask=None`, whatever it is given, but hands on other arguments.
         kwargs["encoder_attention_mask"] = kwargs.pop("cross_attention_mask", None)
@@ -178,6 +179,7 @@ class TrueLengthDecoder(WhisperDecoder):
 class TrueLengthModel(WhisperModel):
     r"""Whisper without its head, weight for weight, at the true length of its input."""
 
+    encoder: TrueLengthEncoder
     _no_split_modules = ["WhisperEncoderLayer", "TrueLengthDecoderLayer"]
 
     def __init__(self, config: WhisperConfig):
@@ -205,13 +207,11 @@ class TrueLengthModel(WhisperModel):
                 # Before SpecAugment, whose masks look like padding.
                 context_frames = self.encoder.contexts(input_features, attention_mask, true_length)
             if self.training:
-                places = torch.arange(input_features.shape[-1], device=input_features.device)
-                ends = torch.as_tensor(context_frames, device=input_features.device)
-                input_features = self._mask_input_features(input_features, (places < ends[:, None]).long())
+                heard = _heard(input_features, context_frames, attention_mask)
+                input_features = self._mask_input_features(input_features, heard)
             encoder_outputs = self.encoder(input_features, context_frames=context_frames, **kwargs)
-        positions = encoder_outputs.positions if isinstance(encoder_outputs, TrueLengthEncoderOutput) else None
-        if positions is not None:
-            kwargs["cross_attention_mask"] = self._cross_attention_mask(encoder_outputs[0], positions)
+        if isinstance(encoder_outputs, TrueLengthEncoderOutput) and encoder_outputs.positions is not None:
+            kwargs["cross_attention_mask"] = self._cross_attention_mask(encoder_outputs[0], encoder_outputs.positions)
         return super().forward(
             decoder_input_ids=decoder_input_ids,
             decoder_attention_mask=decoder_attention_mask,
@@ -221,28 +221,37 @@ class TrueLengthModel(WhisperModel):
         )
 
     def _cross_attention_mask(self, states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """What is added to the attention scores, `(batch, 1, 1, positions)`: nothing on the positions of a row."""
+        """The mask `(batch, 1, 1, positions)` of the positions behind the end of a row, as the attention takes it."""
         implementation = self.config._attn_implementation
-        if implementation not in ("eager", "sdpa"):
-            raise ValueError(
-                f"clips of different lengths in one batch cannot be masked with attn_implementation={implementation!r}: "
-                "use 'sdpa', or put clips of the same length together"
-            )
-        behind = torch.arange(states.shape[1], device=states.device) >= positions.to(states.device)[:, None]
-        mask = torch.zeros(behind.shape, dtype=states.dtype, device=states.device)
-        return mask.masked_fill(behind, torch.finfo(states.dtype).min)[:, None, None]
+        places = torch.arange(states.shape[1], device=states.device)
+        within = (places < positions.to(states.device)[:, None])[:, None, None]
+        if implementation == "sdpa":
+            return within
+        if implementation == "eager":
+            return torch.zeros_like(within, dtype=states.dtype).masked_fill(~within, torch.finfo(states.dtype).min)
+        raise ValueError(
+            f"attn_implementation={implementation!r} cannot mask clips of different lengths in one batch: use 'sdpa', "
+            "or put clips of the same length together"
+        )
 
 
-def _joined(parts: list[tuple[list[int], BaseModelOutput]], batch: int) -> dict:
+def _heard(
+    input_features: torch.Tensor, contexts: Sequence[int] | torch.Tensor, attention_mask: torch.Tensor | None
+) -> Any:
+    """The frames that SpecAugment may mask, `(batch, frames)`."""
+    places = torch.arange(input_features.shape[-1], device=input_features.device)
+    heard = (places < torch.as_tensor(contexts, device=input_features.device)[:, None]).long()
+    return heard if attention_mask is None else heard * attention_mask
+
+
+def _joined(parts: list[tuple[list[int], BaseModelOutput]], batch: int) -> dict[str, Any]:
     """Outputs of groups of rows as those of one batch, with zeros behind the end of the shorter ones."""
-    joined = {}
-    for name in parts[0][1]:
+    joined: dict[str, Any] = {}
+    for name, first in parts[0][1].items():
         values = [(rows, output[name]) for rows, output in parts]
-        if isinstance(values[0][1], tuple):
-            joined[name] = tuple(
-                _one_batch([(rows, layers[index]) for rows, layers in values], batch)
-                for index in range(len(values[0][1]))
-            )
+        if isinstance(first, tuple):  # one tensor of each layer
+            layers = ([(rows, value[layer]) for rows, value in values] for layer in range(len(first)))
+            joined[name] = tuple(_one_batch(layer, batch) for layer in layers)
         else:
             joined[name] = _one_batch(values, batch)
     return joined
@@ -250,10 +259,11 @@ def _joined(parts: list[tuple[list[int], BaseModelOutput]], batch: int) -> dict:
 
 def _one_batch(parts: list[tuple[list[int], torch.Tensor]], batch: int) -> torch.Tensor:
     """States `(rows, positions, hidden)` or attention `(rows, heads, positions, positions)` of all rows."""
-    sizes = [max(sizes) for sizes in zip(*(tensor.shape[1:] for _, tensor in parts), strict=True)]
-    whole = parts[0][1].new_zeros(batch, *sizes)
-    for rows, tensor in parts:
-        whole[(rows, *(slice(size) for size in tensor.shape[1:]))] = tensor
+    shapes = [tensor.shape[1:] for _, tensor in parts]
+    whole = parts[0][1].new_zeros(batch, *map(max, zip(*shapes, strict=True)))
+    for (rows, tensor), shape in zip(parts, shapes, strict=True):
+        place: Any = (rows, *map(slice, shape))
+        whole[place] = tensor
     return whole
 
 
