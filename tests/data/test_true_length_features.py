@@ -90,7 +90,9 @@ def test_without_true_length_nothing_changes(processor, stock):
     rows = [row(0.7), row(2.0, full_length=True)]
     batch = SpeechCollator(processor, language="en")(rows)
     assert set(batch) == {"input_features", "labels"}
-    expected = WhisperFeatureExtractor()([r["audio"]["array"] for r in rows], sampling_rate=16_000, return_tensors="pt")
+    expected = WhisperFeatureExtractor()(
+        [r["audio"]["array"] for r in rows], sampling_rate=16_000, return_tensors="pt"
+    )
     assert batch["input_features"].equal(expected.input_features)
     cut = SpeechCollator(processor, language="en", true_length=True, full_length_probability=0.0)(rows)
     assert cut["labels"].equal(batch["labels"]) and cut["context_frames"].tolist() == [200, 3_000]

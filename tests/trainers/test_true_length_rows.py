@@ -8,7 +8,6 @@ import pytest
 from datasets import Dataset
 
 from fastwhisper import ASKDTrainingArguments, FastWhisperForConditionalGeneration
-from fastwhisper.data import true_length_features
 from fastwhisper.data.collator import SpeechCollator
 from fastwhisper.data.filtering import usable_rows
 from fastwhisper.data.loading import load_speech_dataset
