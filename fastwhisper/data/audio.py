@@ -106,9 +106,14 @@ def load_audio(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> np.nd
                 "it are read, and there is more; cut it into parts"
             )
     if not held:
-        none_left = f": nothing is left of it at {sampling_rate} Hz" if read else ": it has no samples"
-        raise EmptyAudioError(f"{describe_audio(source)} is empty{none_left}")
+        raise empty_audio(source, read, sampling_rate)
     return np.frombuffer(held, np.float32)
+
+
+def empty_audio(source: AudioSource, had_samples: bool, sampling_rate: int) -> EmptyAudioError:
+    """The error for audio of which no samples are left, and which had some or not before it was resampled."""
+    none_left = f": nothing is left of it at {sampling_rate} Hz" if had_samples else ": it has no samples"
+    return EmptyAudioError(f"{describe_audio(source)} is empty{none_left}")
 
 
 def resampled_blocks(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> Iterator[np.ndarray]:

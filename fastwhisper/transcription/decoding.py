@@ -10,8 +10,10 @@ import torch
 from transformers import GenerationConfig, WhisperForConditionalGeneration, WhisperProcessor
 
 from ..data.languages import language_code
+from ..data.stored_audio import StoredSamples
 from ..errors import InputError, check_positive
 from ..modeling.waveforms import SAMPLING_RATE
+from .recording_features import RecordingFeatures, features_at_once
 from .sequential import FRAMES_PER_SECOND, Fallback, MovingClip, SequentialDecoder
 from .token_kinds import Piece, TokenKinds
 from .transcripts import Segment, Transcript, Transcription, Window
@@ -74,7 +76,7 @@ def window_seconds(model: WhisperForConditionalGeneration, processor: WhisperPro
 def generate_transcripts(
     model: WhisperForConditionalGeneration,
     processor: WhisperProcessor,
-    clips: Sequence[np.ndarray],
+    clips: Sequence[np.ndarray | StoredSamples],
     options: GenerationOptions | None = None,
 ) -> list[Transcript]:
     """Transcribe clips of any length, in order.
@@ -82,7 +84,7 @@ def generate_transcripts(
     Args:
         model (`WhisperForConditionalGeneration`): on any device; its mode and attention are restored afterwards.
         processor (`WhisperProcessor`): the processor of the model.
-        clips (`Sequence[np.ndarray]`): mono float samples `(samples,)` at 16 kHz.
+        clips (`Sequence[np.ndarray | StoredSamples]`): mono float samples `(samples,)` at 16 kHz.
         options (`GenerationOptions`, *optional*): language, task, times, beams, batch size, seed.
 
     Raises:
@@ -101,7 +103,7 @@ def generate_transcripts(
 def decode_windows(
     model: WhisperForConditionalGeneration,
     processor: WhisperProcessor,
-    clips: Sequence[np.ndarray],
+    clips: Sequence[np.ndarray | StoredSamples],
     options: GenerationOptions | None = None,
 ) -> Iterator[tuple[int, Window]]:
     """As `generate_transcripts`, window by window: yields a clip's index and next window as soon as it is decoded.
@@ -156,12 +158,13 @@ def known_languages(config: GenerationConfig) -> list[str]:
 def _decode_whole(
     model: WhisperForConditionalGeneration,
     processor: WhisperProcessor,
-    clips: list[np.ndarray],
+    clips: list[np.ndarray | StoredSamples],
     options: GenerationOptions,
 ) -> Iterator[tuple[int, Window]]:
     """One call of `generate` for clips that fit the window; text only."""
     config = model.generation_config
-    features = _features(processor, clips)
+    extractor = processor.feature_extractor
+    features = [features_at_once(clip, extractor, extractor.nb_max_frames) for clip in clips]
     inputs: dict[str, Any] = {}
     if config.max_length is None and config.max_new_tokens is None:
         # By default transformers stops after 20 tokens.
@@ -186,20 +189,20 @@ def _decode_whole(
 def _decode_moving(
     model: WhisperForConditionalGeneration,
     processor: WhisperProcessor,
-    clips: list[np.ndarray],
+    clips: list[np.ndarray | StoredSamples],
     options: GenerationOptions,
 ) -> Iterator[tuple[int, Window]]:
     """Whisper's sequential decoding, with the fallback on temperatures; text, segments and, if asked for, words."""
     kinds = TokenKinds(processor.tokenizer)
-    features = _features(processor, clips)
+    extractor = processor.feature_extractor
+    features = [RecordingFeatures(clip, extractor) for clip in clips]
     with _evaluating(model):
-        first = torch.stack([mel[:, : processor.feature_extractor.nb_max_frames] for mel in features])
+        first = torch.stack([each.window(0, extractor.nb_max_frames) for each in features])
         languages = _languages(model, first.to(model.device, model.dtype), options)
-    moving = []
-    for clip, mel, language in zip(clips, features, languages, strict=True):
-        # Even, since the encoder joins two frames: with a single frame left, words would be aligned with nothing.
-        frames = 2 * max(1, -(-len(clip) // (2 * processor.feature_extractor.hop_length)))
-        moving.append(MovingClip(mel[:, :frames], _prompt(model.generation_config, language, options.task)))
+    moving = [
+        MovingClip(each, _prompt(model.generation_config, language, options.task))
+        for each, language in zip(features, languages, strict=True)
+    ]
     fallback = Fallback(options.temperatures, options.num_beams, options.seed)
     decoder = SequentialDecoder(model, kinds, fallback, options.word_timestamps)
     while waiting := [row for row, clip in enumerate(moving) if not clip.is_done]:
@@ -227,23 +230,6 @@ def _evaluating(model: WhisperForConditionalGeneration) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def _features(processor: WhisperProcessor, clips: list[np.ndarray]) -> list[torch.Tensor]:
-    """Log-mel features `(mel, frames)` of each clip, at least a window long."""
-    extractor = processor.feature_extractor
-    found = []
-    for clip in clips:
-        frames = max(2 * -(-len(clip) // (2 * extractor.hop_length)), extractor.nb_max_frames)
-        mel = extractor(
-            clip,
-            sampling_rate=SAMPLING_RATE,
-            max_length=frames * extractor.hop_length,
-            truncation=False,
-            return_tensors="pt",
-        ).input_features
-        found.append(mel[0])
-    return found
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from torch.nn.functional import pad
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
+from .recording_features import RecordingFeatures
 from .token_kinds import Piece, TimestampRules, TokenKinds, pieces
 from .word_times import token_times
 
@@ -38,20 +39,24 @@ class MovingClip:
     """A recording that is being decoded.
 
     Args:
-        features (`torch.Tensor`): `(mel, frames)`, without padding.
+        features (`RecordingFeatures`): of all of it.
         prompt (`list[int]`): ids that the decoder starts with: start of transcript, language, task.
         position (`int`): the frame that the next window begins at.
         random_state (`torch.Tensor`, *optional*): of its fallback's random draws so far.
     """
 
-    features: torch.Tensor
+    features: RecordingFeatures
     prompt: list[int]
     position: int = 0
     random_state: torch.Tensor | None = None
 
     @property
     def is_done(self) -> bool:
-        return self.position >= self.features.shape[-1]
+        return self.position >= self.features.frames
+
+    def window(self, size: int) -> torch.Tensor:
+        """Features `(mel, frames)` of the next window: `size` frames, or what is left."""
+        return self.features.window(self.position, min(size, self.features.frames - self.position))
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ class SequentialDecoder:
     def decode_windows(self, clips: Sequence[MovingClip]) -> list[list[Piece]]:
         """Decode the next window of each clip together, and advance the clips; silence has no pieces."""
         size = 2 * self.model.config.max_source_positions
-        windows = [clip.features[:, clip.position : clip.position + size] for clip in clips]
+        windows = [clip.window(size) for clip in clips]
         frames = [window.shape[-1] for window in windows]
         padded = torch.stack([pad(window, (0, size - window.shape[-1])) for window in windows])
         encoded = self.model.model.encoder(padded.to(self.model.device, self.model.dtype)).last_hidden_state

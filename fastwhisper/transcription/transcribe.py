@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from ..data.audio import SAMPLING_RATE, AudioSource, Samples, audio_source, load_audio
+from ..data.audio import SAMPLING_RATE, AudioSource, Samples, audio_source
+from ..data.stored_audio import store_audio
 from ..errors import InputError
 from ..modeling.whisper_generation_config import complete_generation_config
 from .checkpoints import load_checkpoint
@@ -83,7 +84,7 @@ def transcribe(
         temperatures=tuple(temperatures),
         seed=seed,
     )
-    samples = load_audio(audio_source(audio))
+    samples = store_audio(audio_source(audio))
     whisper, processor = load_pair(model, device, dtype)
     check_prompt(whisper.generation_config, language, task)
     window_seconds(whisper, processor)

@@ -7,7 +7,8 @@ from typing import BinaryIO
 
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from ..data.audio import SAMPLING_RATE, load_audio
+from ..data.audio import SAMPLING_RATE
+from ..data.stored_audio import store_audio
 from ..errors import InputError
 from ..files import check_writable, write_whole
 from ..progress import progress_bar, set_aside
@@ -106,7 +107,7 @@ def _transcribe(
         clips, readable = [], []
         for recording in batch:
             try:
-                clips.append(load_audio(recording.source))
+                clips.append(store_audio(recording.source))
                 readable.append(recording)
             except InputError as error:
                 advance(recording.duration)
