@@ -32,6 +32,7 @@ def evaluate(
     seed: int = 0,
     device: str | None = None,
     dtype: str | None = None,
+    full_length: bool = False,
     predictions: str | os.PathLike | None = None,
     show_progress: bool = True,
     on_bad_audio: str = "skip",
@@ -52,6 +53,7 @@ def evaluate(
         repeats (`int`, *optional*, defaults to 1): Timed runs of each batch by each model; the median counts.
         seed (`int`, *optional*, defaults to 0): Seed for the sampling that long audio may fall back on.
         device, dtype (*optional*): As for [`load_checkpoint`].
+        full_length (`bool`, *optional*, defaults to `False`): Give students at true length windows of 30 s, too.
         predictions (`str` or `os.PathLike`, *optional*): JSON Lines file for the reference and hypotheses of each
             row.
         show_progress (`bool`, *optional*, defaults to `True`): Show a progress bar on standard error.
@@ -87,6 +89,9 @@ def evaluate(
         (label if shown.count(label) == 1 else name, *load_checkpoint(name, device, dtype))
         for label, name in zip(shown, names, strict=True)
     ]
+    if full_length:
+        for _, each, _ in models:
+            each.config.true_length = False
     settings = ComparisonSettings(
         generation=GenerationOptions(
             language=language, task=task, num_beams=num_beams, batch_size=batch_size, seed=seed

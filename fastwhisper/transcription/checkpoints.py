@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from transformers import (
@@ -16,6 +16,7 @@ from transformers import (
 
 from ..errors import InputError
 from ..model_folders import check_model_folder, load_weights, loading
+from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 from ..modeling.speech_windows import load_speech_encoder
 from ..modeling.whisper_generation_config import complete_generation_config
 from .whisper_checks import check_config, check_extractor, check_fit
@@ -29,7 +30,8 @@ def load_checkpoint(
 ) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
     """Load a Whisper, or a student of one, for inference; its generation config is completed if needed.
 
-    Code in the checkpoint is never run.
+    A student of this package is a [`FastWhisperForConditionalGeneration`], which hears clips at their own length if it
+    was trained so. Code in the checkpoint is never run.
 
     Args:
         name (`str` or `os.PathLike`): name on the Hub or folder.
@@ -55,14 +57,17 @@ def load_whisper(
 ) -> tuple[Whisper, WhisperProcessor]:
     """Load a Whisper as a given class, with its processor; what its generation config lacks is added.
 
+    A folder with the record of a student is loaded as a [`FastWhisperForConditionalGeneration`] in any case.
+
     Raises:
         InputError: as [`load_checkpoint`].
     """
-    _whisper_config(name)
+    config = _whisper_config(name)
     with loading(name, "the processor"):
         # The class by its name: AutoProcessor would look for one that the checkpoint names itself.
         processor = WhisperProcessor.from_pretrained(name, trust_remote_code=False)
-    model = load_weights(model_class.from_pretrained, name, dtype=dtype, device_map=device)
+    load: Any = FastWhisperForConditionalGeneration if _is_student(config) else model_class
+    model = load_weights(load.from_pretrained, name, dtype=dtype, device_map=device)
     with loading(name, "generation_config.json"):
         complete_generation_config(model.generation_config, model.config, processor.tokenizer)
     check_fit(model, processor, name)
@@ -119,3 +124,8 @@ def _whisper_config(name: str) -> WhisperConfig:
         raise InputError(f"{name} is not a Whisper: its model_type is {config.model_type!r}")
     check_config(config, name)
     return config
+
+
+def _is_student(config: WhisperConfig) -> bool:
+    """Whether a config has what only a [`FastWhisperConfig`] writes; plain Whisper's keeps what it does not know."""
+    return any(getattr(config, field, None) is not None for field in ("decoder_layer_map", "true_length"))
