@@ -164,7 +164,7 @@ def convert_checkpoint(
     add_speech_tokens(tokenizer)
     try:
         model = FastSLMForCausalLM.from_parts(
-            speech_encoder, base, configuration, tokenizer=tokenizer, **PUBLISHED_WINDOWS
+            speech_encoder, base, configuration, tokenizer=tokenizer, encoder_true_length=False
         )
     except ValueError as error:
         raise InputError(str(error)) from error

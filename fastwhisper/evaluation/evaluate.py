@@ -10,6 +10,7 @@ from ..errors import InputError, check_positive
 from ..files import check_writable
 from ..transcription.checkpoints import display_name, load_checkpoint
 from ..transcription.decoding import GenerationOptions
+from ..transcription.true_length import is_true_length
 from .comparison import ComparisonSettings, compare_models
 
 
@@ -90,8 +91,9 @@ def evaluate(
         for label, name in zip(shown, names, strict=True)
     ]
     if full_length:
-        for _, each, _ in models:
-            each.config.true_length = False
+        for _, loaded, _ in models:
+            if is_true_length(loaded):
+                loaded.config.true_length = False
     settings = ComparisonSettings(
         generation=GenerationOptions(
             language=language, task=task, num_beams=num_beams, batch_size=batch_size, seed=seed

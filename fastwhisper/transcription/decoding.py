@@ -171,8 +171,9 @@ def _decode_whole(
     features = [context_features(clip, extractor, frames) for clip, frames in zip(clips, contexts, strict=True)]
     inputs: dict[str, Any] = {}
     if is_true_length(model):
-        # The model would look for the end itself, and cut off a clip's own silence.
-        inputs["context_frames"] = torch.tensor(contexts)
+        # The model would look for the end itself, and cut off a clip's own silence. Without times there is one window;
+        # where a model writes some all the same, `generate` would go on behind them, with what this is not true of.
+        inputs.update(context_frames=torch.tensor(contexts), force_unique_generate_call=True)
     if config.max_length is None and config.max_new_tokens is None:
         # By default transformers stops after 20 tokens.
         inputs["max_length"] = model.config.max_target_positions
