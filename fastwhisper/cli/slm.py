@@ -51,10 +51,7 @@ class WindowArguments:
     )
     encoder_true_length: bool | None = field(
         default=None,
-        metadata={
-            "help": "true or false: give the encoder unpadded audio; default: as it was trained",
-            "metavar": "BOOL",
-        },
+        metadata={"help": "give the encoder unpadded audio, or with false padded audio; default: as it was trained"},
     )
 
 

