@@ -5,6 +5,7 @@ import tempfile
 import weakref
 from collections.abc import Iterable
 from itertools import chain
+from typing import TypeAlias
 
 import numpy as np
 
@@ -52,7 +53,10 @@ class StoredSamples:
         self._length += len(samples)
 
 
-def store_audio(source: AudioSource) -> np.ndarray | StoredSamples:
+Clip: TypeAlias = np.ndarray | StoredSamples
+
+
+def store_audio(source: AudioSource) -> Clip:
     """As `load_audio`, at 16 kHz, for recordings of any length: those of more than a minute are stored.
 
     Raises:

@@ -10,18 +10,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 import transformers
 from datasets import Dataset, IterableDataset
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from .. import __version__
-from ..data.audio import load_audio
 from ..data.filtering import usable_rows
 from ..data.label_encoding import plain_text
 from ..data.languages import language_code
 from ..data.row_checks import RowCheck
+from ..data.stored_audio import Clip, store_audio
 from ..errors import InputError
 from ..files import write_whole
 from ..modeling.waveforms import SAMPLING_RATE
@@ -86,9 +85,9 @@ class _Rows:
 
     references: list[str] = field(default_factory=list)
     seconds: float = 0.0
-    longest: list[np.ndarray] = field(default_factory=list)
+    longest: list[Clip] = field(default_factory=list)
 
-    def add(self, clips: list[np.ndarray], references: list[str]) -> None:
+    def add(self, clips: list[Clip], references: list[str]) -> None:
         self.references += references
         self.seconds += _samples(clips) / SAMPLING_RATE
         if _samples(clips) > _samples(self.longest):
@@ -150,14 +149,12 @@ def compare_models(
     return _report(models, runs, rows, memory, language, settings, usable.dropped)
 
 
-def _batches(
-    dataset: Dataset | IterableDataset, options: GenerationOptions
-) -> Iterator[tuple[list[np.ndarray], list[str]]]:
-    clips: list[np.ndarray] = []
+def _batches(dataset: Dataset | IterableDataset, options: GenerationOptions) -> Iterator[tuple[list[Clip], list[str]]]:
+    clips: list[Clip] = []
     references: list[str] = []
     language = language_code(options.language)
     for row in dataset:
-        clips.append(load_audio(row["audio"]))
+        clips.append(store_audio(row["audio"]))
         references.append(plain_text(row["text"], language))
         if len(clips) == options.batch_size:
             yield clips, references
@@ -167,7 +164,7 @@ def _batches(
 
 
 def _run_batch(
-    models: Sequence[Contestant], runs: list[_Run], clips: list[np.ndarray], settings: ComparisonSettings, first: int
+    models: Sequence[Contestant], runs: list[_Run], clips: list[Clip], settings: ComparisonSettings, first: int
 ) -> None:
     """Each model once per repeat; the first one changes with every batch and repeat, as caches favour the second."""
     timings: list[list[Timing]] = [[] for _ in models]
@@ -185,7 +182,7 @@ def _run_batch(
         run.hypotheses += batch_texts
 
 
-def _memory(contestant: Contestant, clips: list[np.ndarray], options: GenerationOptions) -> int:
+def _memory(contestant: Contestant, clips: list[Clip], options: GenerationOptions) -> int:
     _, model, processor = contestant
     return peak_memory(model, lambda: generate_transcripts(model, processor, clips, options))
 
@@ -325,5 +322,5 @@ def _write_predictions(path: Path, names: list[str], references: list[str], runs
     write_whole(path, "".join(f"{line}\n" for line in lines))
 
 
-def _samples(clips: list[np.ndarray]) -> int:
+def _samples(clips: list[Clip]) -> int:
     return sum(len(clip) for clip in clips)

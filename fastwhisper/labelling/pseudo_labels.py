@@ -19,11 +19,12 @@ from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from ..data.audio import audio_path, load_audio
+from ..data.audio import audio_path
 from ..data.filtering import check_on_bad_audio, log_drops, no_rows_left, usable_rows
 from ..data.label_encoding import TIMESTAMPED_COLUMNS, plain_text, spaced
 from ..data.loading import SpeechDataset
 from ..data.row_checks import Drop, RowCheck
+from ..data.stored_audio import Clip, store_audio
 from ..data.timestamps import timestamp_token
 from ..errors import InputError
 from ..evaluation.metrics import word_error_rate
@@ -182,15 +183,13 @@ def _batches(
         batch += 1
 
 
-def _load_rows(
-    rows: list[dict[str, Any]], first: int, on_bad_audio: str
-) -> tuple[dict[int, np.ndarray], dict[int, Drop]]:
+def _load_rows(rows: list[dict[str, Any]], first: int, on_bad_audio: str) -> tuple[dict[int, Clip], dict[int, Drop]]:
     """The clips of the rows, and why the others have none, by their index in the dataset."""
     clips, drops, check = {}, {}, RowCheck()
     for index, row in enumerate(rows, first):
         drop = check(row)
         if drop is None:
-            clips[index] = load_audio(row["audio"])
+            clips[index] = store_audio(row["audio"])
         elif on_bad_audio == "stop":
             raise InputError(f"row {index}: {drop.detail}")
         else:
@@ -198,7 +197,7 @@ def _load_rows(
     return clips, drops
 
 
-def _audio_file(row: Mapping[str, Any], clip: np.ndarray, folder: Path, index: int) -> str:
+def _audio_file(row: Mapping[str, Any], clip: Clip, folder: Path, index: int) -> str:
     """The audio's path relative to the output folder: its own file or, for audio from memory, a new one there."""
     path = audio_path(row["audio"])
     if path is not None:
@@ -206,7 +205,7 @@ def _audio_file(row: Mapping[str, Any], clip: np.ndarray, folder: Path, index: i
     name = f"audio/{index:08d}.flac"
     (folder / "audio").mkdir(exist_ok=True)
     beside = folder / f"{name}.part"
-    soundfile.write(beside, np.clip(clip, -1.0, 1.0), SAMPLING_RATE, format="FLAC", subtype="PCM_16")
+    soundfile.write(beside, np.clip(clip[:], -1.0, 1.0), SAMPLING_RATE, format="FLAC", subtype="PCM_16")
     os.replace(beside, folder / name)
     return name
 

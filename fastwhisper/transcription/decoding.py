@@ -5,12 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import GenerationConfig, WhisperForConditionalGeneration, WhisperProcessor
 
 from ..data.languages import language_code
-from ..data.stored_audio import StoredSamples
+from ..data.stored_audio import Clip
 from ..errors import InputError, check_positive
 from ..modeling.waveforms import SAMPLING_RATE
 from .recording_features import RecordingFeatures, context_features
@@ -77,7 +76,7 @@ def window_seconds(model: WhisperForConditionalGeneration, processor: WhisperPro
 def generate_transcripts(
     model: WhisperForConditionalGeneration,
     processor: WhisperProcessor,
-    clips: Sequence[np.ndarray | StoredSamples],
+    clips: Sequence[Clip],
     options: GenerationOptions | None = None,
 ) -> list[Transcript]:
     """Transcribe clips of any length, in order.
@@ -85,7 +84,7 @@ def generate_transcripts(
     Args:
         model (`WhisperForConditionalGeneration`): on any device; its mode and attention are restored afterwards.
         processor (`WhisperProcessor`): the processor of the model.
-        clips (`Sequence[np.ndarray | StoredSamples]`): mono float samples `(samples,)` at 16 kHz.
+        clips (`Sequence[np.ndarray]`, `Sequence[StoredSamples]`): mono float samples `(samples,)` at 16 kHz.
         options (`GenerationOptions`, *optional*): language, task, times, beams, batch size, seed.
 
     Raises:
@@ -104,7 +103,7 @@ def generate_transcripts(
 def decode_windows(
     model: WhisperForConditionalGeneration,
     processor: WhisperProcessor,
-    clips: Sequence[np.ndarray | StoredSamples],
+    clips: Sequence[Clip],
     options: GenerationOptions | None = None,
 ) -> Iterator[tuple[int, Window]]:
     """As `generate_transcripts`, window by window: yields a clip's index and next window as soon as it is decoded.
@@ -161,7 +160,7 @@ def known_languages(config: GenerationConfig) -> list[str]:
 def _decode_whole(
     model: WhisperForConditionalGeneration,
     processor: WhisperProcessor,
-    clips: list[np.ndarray | StoredSamples],
+    clips: list[Clip],
     options: GenerationOptions,
 ) -> Iterator[tuple[int, Window]]:
     """One call of `generate` for clips that fit the window; text only."""
@@ -197,7 +196,7 @@ def _decode_whole(
 def _decode_moving(
     model: WhisperForConditionalGeneration,
     processor: WhisperProcessor,
-    clips: list[np.ndarray | StoredSamples],
+    clips: list[Clip],
     options: GenerationOptions,
 ) -> Iterator[tuple[int, Window]]:
     """Whisper's sequential decoding, with the fallback on temperatures; text, segments and, if asked for, words."""

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import WhisperFeatureExtractor
 
-from ..data.stored_audio import StoredSamples
+from ..data.stored_audio import Clip
 from ..modeling.waveforms import SAMPLING_RATE
 
 # What `WhisperFeatureExtractor` has as numbers in its code: powers below count as this, and the range in decades.
@@ -21,9 +21,7 @@ _DECADES = 8.0
 _FRAMES_BEHIND = 2
 
 
-def features_at_once(
-    samples: np.ndarray | StoredSamples, extractor: WhisperFeatureExtractor, frames: int
-) -> torch.Tensor:
+def features_at_once(samples: Clip, extractor: WhisperFeatureExtractor, frames: int) -> torch.Tensor:
     """All features `(mel, frames)` by the extractor itself, of a recording that silence extends to `frames`."""
     return extractor(
         samples[:],
@@ -35,7 +33,7 @@ def features_at_once(
 
 
 def context_features(
-    samples: np.ndarray | StoredSamples, extractor: WhisperFeatureExtractor, context: int
+    samples: Clip, extractor: WhisperFeatureExtractor, context: int
 ) -> torch.Tensor:
     """The first `context` frames of the features that the extractor computes of a clip, extended to its window."""
     return features_at_once(samples, extractor, _computed_frames(context, extractor))[:, :context]
@@ -50,18 +48,19 @@ class RecordingFeatures:
     Args:
         samples (`np.ndarray` or `StoredSamples`): mono float samples at 16 kHz.
         extractor (`WhisperFeatureExtractor`): of the model.
-        context (`int`): frames that the model is given of the first window; silence extends the recording to them.
+        context (`int`, *optional*): frames that the model is given of the first window; silence extends the recording
+            to them. All of the window by default.
 
     Attributes:
         frames (`int`): features of the recording itself. Even, since the encoder joins two: with a single frame left,
             words would be aligned with nothing.
     """
 
-    def __init__(self, samples: np.ndarray | StoredSamples, extractor: WhisperFeatureExtractor, context: int) -> None:
+    def __init__(self, samples: Clip, extractor: WhisperFeatureExtractor, context: int | None = None) -> None:
         self.frames = 2 * max(1, -(-len(samples) // (2 * extractor.hop_length)))
         self._samples = samples
         self._extractor = extractor
-        self._all_frames = max(self.frames, _computed_frames(context, extractor))
+        self._all_frames = max(self.frames, _computed_frames(context or extractor.nb_max_frames, extractor))
         self._at_once: torch.Tensor | None = None
         if self._all_frames <= extractor.nb_max_frames or extractor.dither:
             self._at_once = features_at_once(samples, extractor, self._all_frames)
