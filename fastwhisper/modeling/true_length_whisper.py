@@ -210,15 +210,20 @@ class TrueLengthModel(WhisperModel):
                 heard = _heard(input_features, context_frames, attention_mask)
                 input_features = self._mask_input_features(input_features, heard)
             encoder_outputs = self.encoder(input_features, context_frames=context_frames, **kwargs)
-        if isinstance(encoder_outputs, TrueLengthEncoderOutput) and encoder_outputs.positions is not None:
-            kwargs["cross_attention_mask"] = self._cross_attention_mask(encoder_outputs[0], encoder_outputs.positions)
         return super().forward(
             decoder_input_ids=decoder_input_ids,
             decoder_attention_mask=decoder_attention_mask,
             encoder_outputs=encoder_outputs,
             past_key_values=past_key_values,
+            **self.cross_attention(encoder_outputs),
             **kwargs,
         )
+
+    def cross_attention(self, encoder_outputs: BaseModelOutput | tuple | None) -> dict[str, torch.Tensor]:
+        """What the decoder needs beside the encoder's states: a mask, if they are not equally long."""
+        if isinstance(encoder_outputs, TrueLengthEncoderOutput) and encoder_outputs.positions is not None:
+            return {"cross_attention_mask": self._cross_attention_mask(encoder_outputs[0], encoder_outputs.positions)}
+        return {}
 
     def _cross_attention_mask(self, states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """The mask `(batch, 1, 1, positions)` of the positions behind the end of a row, as the attention takes it."""

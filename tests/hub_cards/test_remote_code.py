@@ -26,6 +26,7 @@ from ..hub_folders import LOOK, demo_processor, python_answer, save_student, tin
 CODE = {
     "configuration_fastwhisper.py",
     "modeling_fastwhisper.py",
+    "greedy_whisper.py",
     "saved_folder.py",
     "true_length_whisper.py",
     "whisper_generation_config.py",
