@@ -240,9 +240,7 @@ def _evaluating(model: WhisperForConditionalGeneration) -> Iterator[None]:
         model.train(training)
 
 
-def _context(
-    model: WhisperForConditionalGeneration, processor: WhisperProcessor, clip: np.ndarray | StoredSamples
-) -> int:
+def _context(model: WhisperForConditionalGeneration, processor: WhisperProcessor, clip: Clip) -> int:
     """Feature frames that the model is given of a clip, or of its first window."""
     return context_of(model, -(-len(clip) // processor.feature_extractor.hop_length))
 

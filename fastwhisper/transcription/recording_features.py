@@ -32,9 +32,7 @@ def features_at_once(samples: Clip, extractor: WhisperFeatureExtractor, frames: 
     ).input_features[0]
 
 
-def context_features(
-    samples: Clip, extractor: WhisperFeatureExtractor, context: int
-) -> torch.Tensor:
+def context_features(samples: Clip, extractor: WhisperFeatureExtractor, context: int) -> torch.Tensor:
     """The first `context` frames of the features that the extractor computes of a clip, extended to its window."""
     return features_at_once(samples, extractor, _computed_frames(context, extractor))[:, :context]
 
