@@ -139,6 +139,20 @@ def test_text_is_that_of_a_stock_whisper_with_that_window(student, demo_tokenize
         assert [found] == generate_transcripts(stock, its, [clip], options)
 
 
+@pytest.mark.parametrize("margin", [0, 0.25, 0.5, 1.3])
+def test_generate_finds_the_same_end_in_whole_windows(student, processor, heard, margin):
+    student.config.true_length_margin = margin
+    found = generate_transcripts(student, processor, CLIPS, PLAIN)
+    ours = sorted(heard)
+    heard.clear()
+    features = processor.feature_extractor(CLIPS, sampling_rate=16_000, return_tensors="pt").input_features
+    tokens = student.generate(features, language="en", force_unique_generate_call=True)
+    student.config.true_length_margin = 0.5
+    assert sorted(heard) == ours
+    texts = processor.batch_decode(tokens, skip_special_tokens=True)
+    assert [each.text for each in found] == [text.strip() for text in texts]
+
+
 @pytest.mark.parametrize("mode", ["timestamps", "words"])
 def test_a_window_with_times_is_that_of_a_stock_whisper_with_that_window(student, demo_tokenizer, processor, mode):
     # Clips of whole seconds that end in silence, without a margin: nothing is padded on either side.
