@@ -62,7 +62,7 @@ class Verb:
         for group in self.groups:
             flags = parser.add_argument_group((group.__doc__ or "").partition("\n")[0].rstrip(".").lower())
             for field in dataclasses.fields(group):
-                shown: Any = {"action": "store_true"} if field.type is bool else {"metavar": _placeholder(field)}
+                shown: Any = {"action": "store_true"} if _is_switch(field) else {"metavar": _placeholder(field)}
                 flags.add_argument(f"--{field.name}", help=_described(field), **shown)
         parser.add_argument_group("recipe").add_argument("--config", metavar="FILE", help=RECIPE_HELP)
         parser.print_help()
@@ -91,8 +91,7 @@ class Verb:
         parser = Parser(list(self.groups), prog=program, add_help=False, allow_abbrev=False)
         if self.positional:
             parser.add_argument(self.positional[0], nargs="*")
-        switches = {f"--{field.name}" for field in fields if field.type in (bool, bool | None)}
-        words = _with_values([*_as_flags(recipe), *argv], switches)
+        words = _with_values([*_as_flags(recipe), *argv], {f"--{field.name}" for field in fields if _is_switch(field)})
         try:
             *parsed, unknown = parser.parse_args_into_dataclasses(
                 words, return_remaining_strings=True, look_for_args_file=False
@@ -126,6 +125,11 @@ def given(arguments: Any) -> dict[str, Any]:
 
 def _is_required(field: dataclasses.Field) -> bool:
     return field.default is field.default_factory is dataclasses.MISSING
+
+
+def _is_switch(field: dataclasses.Field) -> bool:
+    """Whether a flag may stand without a value, for true."""
+    return field.type in (bool, bool | None)
 
 
 def _described(field: dataclasses.Field) -> str:

@@ -24,6 +24,9 @@ class DecodingArguments:
     batch_size: int = field(default=8, metadata={"help": "clips decoded together"})
     num_beams: int = field(default=1, metadata={"help": "beams for every model; 1 is greedy"})
     repeats: int = field(default=1, metadata={"help": "timed runs of each batch by each model; the median counts"})
+    full_length: bool = field(
+        default=False, metadata={"help": "give students that hear clips at their own length windows of 30 s, too"}
+    )
     seed: int = field(default=0, metadata={"help": "seed for the sampling that long audio may fall back on"})
 
 

@@ -50,8 +50,9 @@ class WindowArguments:
     window_times: bool = field(
         default=False, metadata={"help": "write each window's start, as in [00:30], into the prompt"}
     )
-    encoder_true_length: bool = field(
-        default=False, metadata={"help": "give the encoder unpadded audio, if it was trained that way"}
+    encoder_true_length: bool | None = field(
+        default=None,
+        metadata={"help": "give the encoder unpadded audio, or with false padded audio; default: as it was trained"},
     )
 
 

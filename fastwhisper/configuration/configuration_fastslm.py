@@ -140,7 +140,10 @@ class FastSLMConfig(PreTrainedConfig):
         encoder_window_batch (`int`, *optional*, defaults to 8):
             Windows encoded at once: bounds the encoder's memory for recordings of any length.
         encoder_true_length (`bool`, *optional*, defaults to `False`):
-            Feed the encoder audio without padding, rounded up to a whole second. For encoders that were trained so.
+            Feed the encoder audio without padding, rounded up to a whole second. For encoders that were trained so;
+            [`FastSLMForCausalLM.from_parts`] sets it for a FastWhisper at true length.
+        encoder_true_length_margin (`float`, *optional*, defaults to 0.0):
+            Seconds of silence kept behind the audio then, before rounding: what the encoder was trained with.
         freeze_audio_tower (`bool`, *optional*, defaults to `True`):
             Do not train the encoder.
         window_overlap (`float`, *optional*, defaults to 0.0):
@@ -202,6 +205,7 @@ class FastSLMConfig(PreTrainedConfig):
     audio_token_id: int = 151669
     encoder_window_batch: int = 8
     encoder_true_length: bool = False
+    encoder_true_length_margin: float | int = 0.0
     freeze_audio_tower: bool = True
     window_overlap: float | int = 0.0
     tokens_per_window: int | None = None
@@ -232,6 +236,10 @@ class FastSLMConfig(PreTrainedConfig):
             )
         if self.encoder_window_batch < 1:
             raise ValueError(f"encoder_window_batch={self.encoder_window_batch} must be at least 1")
+        if not 0 <= self.encoder_true_length_margin < float("inf"):
+            raise ValueError(
+                f"encoder_true_length_margin={self.encoder_true_length_margin} must be seconds, 0 or more"
+            )
         if not 0 <= self.window_overlap < self.window_seconds:
             raise ValueError(
                 f"window_overlap={self.window_overlap} s must be shorter than a window of {self.window_seconds} s"

@@ -165,7 +165,9 @@ def convert_checkpoint(
 
     add_speech_tokens(tokenizer)
     try:
-        model = FastSLMForCausalLM.from_parts(speech_encoder, base, configuration, tokenizer=tokenizer)
+        model = FastSLMForCausalLM.from_parts(
+            speech_encoder, base, configuration, tokenizer=tokenizer, encoder_true_length=False
+        )
     except ValueError as error:
         raise InputError(str(error)) from error
     _load(model.model.adapter, adapter, "the published adapter")

@@ -31,6 +31,7 @@ from ..transcription.decoding import (
     generate_transcripts,
     spoken_language,
 )
+from ..transcription.true_length import is_true_length
 from .measurement import ForwardClock, Timing, hardware, parameter_count, peak_memory
 from .metrics import character_error_rate, count_errors, word_error_rate
 from .normalizers import normalizer_name, text_normalizer
@@ -244,6 +245,7 @@ def _report(
                 **_origin(settings.folders.get(name)),
                 "role": _role(name, model, models, settings.folders),
                 "parameters": parameter_count(model),
+                "true_length": is_true_length(model),
                 **_rates(references, [normalize(hypothesis) for hypothesis in run.hypotheses]),
                 **_speed(run, rows.seconds),
                 "peak_memory_bytes": peak,

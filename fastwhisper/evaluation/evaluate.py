@@ -10,6 +10,7 @@ from ..errors import check_positive, check_seed
 from ..files import check_writable
 from ..transcription.checkpoints import display_name, load_checkpoint
 from ..transcription.decoding import GenerationOptions
+from ..transcription.true_length import is_true_length
 from .comparison import ComparisonSettings, compare_models
 
 
@@ -33,6 +34,7 @@ def evaluate(
     device: str | None = None,
     dtype: str | None = None,
     trust_remote_code: bool = False,
+    full_length: bool = False,
     predictions: str | os.PathLike | None = None,
     show_progress: bool = True,
     on_bad_audio: str = "skip",
@@ -53,6 +55,7 @@ def evaluate(
         repeats (`int`, *optional*, defaults to 1): Timed runs of each batch by each model; the median counts.
         seed (`int`, *optional*, defaults to 0): Seed for the sampling that long audio may fall back on.
         device, dtype, trust_remote_code (*optional*): As for [`load_checkpoint`], for every model.
+        full_length (`bool`, *optional*, defaults to `False`): Give students at true length windows of 30 s, too.
         predictions (`str` or `os.PathLike`, *optional*): JSON Lines file for the reference and hypotheses of each
             row.
         show_progress (`bool`, *optional*, defaults to `True`): Show a progress bar on standard error.
@@ -87,6 +90,10 @@ def evaluate(
         (label if shown.count(label) == 1 else name, *load_checkpoint(name, device, dtype, trust_remote_code))
         for label, name in zip(shown, names, strict=True)
     ]
+    if full_length:
+        for _, loaded, _ in models:
+            if is_true_length(loaded):
+                loaded.config.true_length = False
     settings = ComparisonSettings(
         generation=GenerationOptions(
             language=language, task=task, num_beams=num_beams, batch_size=batch_size, seed=seed

@@ -34,7 +34,7 @@ ADAPTER_OPTIONS = (
     "intermediate_size",
     "dropout",
 )
-MODEL_OPTIONS = ("tokens_per_window", "window_overlap", "encoder_true_length")
+MODEL_OPTIONS = ("tokens_per_window", "window_overlap", "encoder_true_length", "encoder_true_length_margin")
 DEVICE_GIGABYTES = (24, 80)
 
 

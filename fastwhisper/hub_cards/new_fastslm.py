@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,7 +33,7 @@ def write_new_fastslm(
     mask_padding: bool = False,
     window_overlap: float = 0.0,
     window_times: bool = False,
-    encoder_true_length: bool = False,
+    encoder_true_length: bool | None = None,
     seed: int = 0,
     trust_remote_code: bool = False,
 ) -> FastSLMForCausalLM:
@@ -44,7 +45,8 @@ def write_new_fastslm(
         folder (`str` or `os.PathLike`): It must not exist yet, and does not exist after a failure.
         num_queries, stage_queries, rates, query_clock, tokens_follow_length, mask_padding (*optional*):
             As in [`HFQFormerConfig`].
-        window_overlap, encoder_true_length (*optional*): As in [`FastSLMConfig`].
+        window_overlap (*optional*): As in [`FastSLMConfig`].
+        encoder_true_length (`bool`, *optional*): As in [`FastSLMConfig`]; by default as the encoder was trained.
         window_times (*optional*): As in [`FastSLMProcessor`].
         seed (`int`, *optional*, defaults to 0): Seed of the adapter's weights.
         trust_remote_code (`bool`, *optional*, defaults to `False`): Run the code of their own that the parts name. The
@@ -63,6 +65,7 @@ def write_new_fastslm(
     with new_folder(Path(folder)) as place:
         speech_encoder, extractor = load_encoder(encoder, trust_remote_code)
         base, tokenizer = load_language_model(language_model, trust_remote_code=trust_remote_code)
+        settings: dict[str, Any] = {} if encoder_true_length is None else {"encoder_true_length": encoder_true_length}
         try:
             add_speech_tokens(tokenizer)
             torch.manual_seed(seed)
@@ -82,7 +85,7 @@ def write_new_fastslm(
                 },
                 tokenizer=tokenizer,
                 window_overlap=window_overlap,
-                encoder_true_length=encoder_true_length,
+                **settings,
             )
             processor = FastSLMProcessor.from_parts(extractor, tokenizer, model.config, window_times=window_times)
         except ValueError as error:

@@ -20,6 +20,7 @@ _PLAIN_ARGUMENTS = frozenset(
     (
         "input_features", "attention_mask", "encoder_outputs", "generation_config", "language", "task",
         "is_multilingual", "max_length", "max_new_tokens", "context_frames", "true_length",
+        "force_unique_generate_call",
     )
 )  # fmt: skip
 _LEVELS = 127

@@ -113,7 +113,8 @@ class FastSLMModel(FastSLMPreTrainedModel):
         tokens: list[torch.Tensor | None] = [None] * len(input_features)
         done = 0
         whole = config.audio_config.max_source_positions
-        blocks = window_blocks(lengths, whole, config.encoder_window_batch, config.encoder_true_length)
+        margin = config.encoder_true_length_margin if config.encoder_true_length else None
+        blocks = window_blocks(lengths, whole, config.encoder_window_batch, margin)
         for block, frames in blocks:
             features = input_features[block, :, : MEL_FRAMES_PER_ENCODER_FRAME * frames]
             encoded = self.audio_tower(features.to(self.audio_tower.device, self.audio_tower.dtype))
@@ -233,6 +234,8 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
     ) -> "FastSLMForCausalLM":
         r"""Join a Whisper (or FastWhisper) and a causal language model by an untrained adapter.
 
+        A FastWhisper at true length is used so: see `encoder_true_length` of [`FastSLMConfig`].
+
         Modules and weights are not copied: the result shares them with the models that are passed in.
 
         Args:
@@ -267,6 +270,10 @@ class FastSLMForCausalLM(FastSLMPreTrainedModel, FastSLMGenerationMixin):
                 language_model.resize_token_embeddings(len(tokenizer))
             head = language_model.get_output_embeddings()
         settings.setdefault("audio_token_id", language_model.config.vocab_size)
+        # The config may be plain Whisper's, which keeps what it does not know.
+        settings.setdefault("encoder_true_length", bool(getattr(encoder.config, "true_length", False)))
+        if settings["encoder_true_length"]:
+            settings.setdefault("encoder_true_length_margin", getattr(encoder.config, "true_length_margin", 0.0))
         settings.setdefault("attn_implementation", {"text_config": language_model.config._attn_implementation})
         config = FastSLMConfig(
             audio_config=AutoConfig.for_model(**encoder.config.to_dict()),

@@ -7,9 +7,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME, MEL_FRAMES_PER_SECOND
-
-ENCODER_FRAMES_PER_SECOND = MEL_FRAMES_PER_SECOND // MEL_FRAMES_PER_ENCODER_FRAME
+from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME
+from .true_length_whisper import context_frames
 
 
 class FastSLMSpeechEncoder(WhisperEncoder):
@@ -41,16 +40,24 @@ def encoder_frames(input_features: torch.Tensor, mask: torch.Tensor | None) -> t
     return (-(-mel_frames // MEL_FRAMES_PER_ENCODER_FRAME)).clamp(min=1)
 
 
-def window_blocks(lengths: torch.Tensor, whole: int, size: int, true_length: bool) -> list[tuple[list[int], int]]:
+def window_blocks(lengths: torch.Tensor, whole: int, size: int, margin: float | None) -> list[tuple[list[int], int]]:
     """Indices of at most `size` windows to encode together, and the encoder frames to use for them.
 
     At true length, a window's frames depend only on its own audio (rounded up to a second, so that windows can share
     a block): its tokens do not depend on the other windows.
+
+    Args:
+        lengths (`torch.Tensor`): encoder frames of audio in each window.
+        whole (`int`): encoder frames of a window.
+        size (`int`): windows in a block.
+        margin (`float`, *optional*): seconds of silence kept behind the audio; `None` encodes whole windows.
     """
     groups: dict[int, list[int]] = {}
     for window, length in enumerate(lengths.tolist()):
-        seconds = -(-length // ENCODER_FRAMES_PER_SECOND)
-        frames = min(whole, seconds * ENCODER_FRAMES_PER_SECOND) if true_length else whole
+        frames = whole
+        if margin is not None:
+            mel = context_frames(MEL_FRAMES_PER_ENCODER_FRAME * length, margin, MEL_FRAMES_PER_ENCODER_FRAME * whole)
+            frames = mel // MEL_FRAMES_PER_ENCODER_FRAME
         groups.setdefault(frames, []).append(window)
     return [
         (windows[start : start + size], frames)

@@ -20,6 +20,7 @@ from transformers import (
 
 from ..errors import InputError
 from ..model_folders import check_model_folder, load_weights, loading
+from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 from ..modeling.speech_windows import load_speech_encoder
 from ..modeling.whisper_generation_config import complete_generation_config
 from .whisper_checks import check_config, check_extractor, check_fit
@@ -35,6 +36,9 @@ def load_checkpoint(
     trust_remote_code: bool = False,
 ) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
     """Load a Whisper, or a student of one, for inference; its generation config is completed if needed.
+
+    A student of this package is a [`FastWhisperForConditionalGeneration`], which hears clips at their own length if it
+    was trained so.
 
     Args:
         name (`str` or `os.PathLike`): name on the Hub or folder.
@@ -68,11 +72,13 @@ def load_whisper(
 ) -> tuple[Whisper, WhisperProcessor]:
     """Load a Whisper as a given class, with its processor; what its generation config lacks is added.
 
+    A folder with the record of a student is loaded as a [`FastWhisperForConditionalGeneration`] in any case.
+
     Raises:
         InputError: as [`load_checkpoint`], or for a class of its own that is no such Whisper.
     """
     code = check_model_folder(name, trust_remote_code)
-    _whisper_config(name, code)
+    config = _whisper_config(name, code)
     with loading(name, "the processor"):
         # The class by its name: AutoProcessor would look for one that the checkpoint names itself.
         own = code & {"AutoProcessor", "AutoTokenizer", "AutoFeatureExtractor"}
@@ -80,7 +86,8 @@ def load_whisper(
         processor = load.from_pretrained(name, trust_remote_code=bool(own))
     _check_class(processor, WhisperProcessor, name)
     own = code & {"AutoModelForSpeechSeq2Seq"}
-    load = AutoModelForSpeechSeq2Seq if own else model_class
+    plain: Any = FastWhisperForConditionalGeneration if _is_student(config) else model_class
+    load = AutoModelForSpeechSeq2Seq if own else plain
     model = load_weights(load.from_pretrained, name, bool(own), dtype=dtype, device_map=device)
     _check_class(model, model_class, name)
     with loading(name, "generation_config.json"):
@@ -148,3 +155,8 @@ def _check_class(loaded: object, wanted: type, name: str) -> None:
     """Refuse a class of the checkpoint's own that is not of the kind that is needed."""
     if not isinstance(loaded, wanted):
         raise InputError(f"{name}: its own class {type(loaded).__name__} is no {wanted.__name__}")
+
+
+def _is_student(config: WhisperConfig) -> bool:
+    """Whether a config has what only a [`FastWhisperConfig`] writes; plain Whisper's keeps what it does not know."""
+    return any(getattr(config, field, None) is not None for field in ("decoder_layer_map", "true_length"))

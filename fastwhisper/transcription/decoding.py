@@ -12,10 +12,11 @@ from ..data.languages import language_code
 from ..data.stored_audio import Clip
 from ..errors import InputError, check_positive
 from ..modeling.waveforms import SAMPLING_RATE
-from .recording_features import RecordingFeatures, features_at_once
+from .recording_features import RecordingFeatures, context_features
 from .sequential import FRAMES_PER_SECOND, Fallback, MovingClip, SequentialDecoder
 from .token_kinds import Piece, TokenKinds
 from .transcripts import Segment, Transcript, Transcription, Window
+from .true_length import context_batches, context_of, is_true_length, stacked
 from .word_times import words
 
 TASKS = ("transcribe", "translate")
@@ -108,7 +109,8 @@ def decode_windows(
     """As `generate_transcripts`, window by window: yields a clip's index and next window as soon as it is decoded.
 
     Clips that fit the model's window are decoded by `generate`, a window each; longer ones, and all clips if times are
-    wanted, by Whisper's sequential decoding, which moves its window along the predicted times.
+    wanted, by Whisper's sequential decoding, which moves its window along the predicted times. At true length, clips
+    of about the same length are decoded together.
     """
     options = options or GenerationOptions()
     check_prompt(model.generation_config, options.language, options.task)
@@ -117,8 +119,9 @@ def decode_windows(
     short = [index for index, clip in enumerate(clips) if len(clip) <= window and not timed]
     moving = [index for index, clip in enumerate(clips) if len(clip) > window or timed]
     for indices, decode in ((short, _decode_whole), (moving, _decode_moving)):
-        for first in range(0, len(indices), options.batch_size):
-            batch = indices[first : first + options.batch_size]
+        contexts = [_context(model, processor, clips[index]) for index in indices]
+        for places in context_batches(model, contexts, options.batch_size):
+            batch = [indices[place] for place in places]
             for row, found in decode(model, processor, [clips[index] for index in batch], options):
                 yield batch[row], found
 
@@ -163,14 +166,19 @@ def _decode_whole(
     """One call of `generate` for clips that fit the window; text only."""
     config = model.generation_config
     extractor = processor.feature_extractor
-    features = [features_at_once(clip, extractor, extractor.nb_max_frames) for clip in clips]
+    contexts = [_context(model, processor, clip) for clip in clips]
+    features = [context_features(clip, extractor, frames) for clip, frames in zip(clips, contexts, strict=True)]
     inputs: dict[str, Any] = {}
+    if is_true_length(model):
+        # The model would look for the end itself, and cut off a clip's own silence. Without times there is one window;
+        # where a model writes some all the same, `generate` would go on behind them, with what this is not true of.
+        inputs.update(context_frames=torch.tensor(contexts), force_unique_generate_call=True)
     if config.max_length is None and config.max_new_tokens is None:
         # By default transformers stops after 20 tokens.
         inputs["max_length"] = model.config.max_target_positions
     with _evaluating(model):
-        batch = torch.stack(features).to(model.device, model.dtype)
-        languages = _languages(model, batch, options)
+        batch = stacked(features).to(model.device, model.dtype)
+        languages = _languages(model, batch, contexts, options)
         if known_languages(config):
             inputs.update(language=languages, task=options.task)
         with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
@@ -194,10 +202,11 @@ def _decode_moving(
     """Whisper's sequential decoding, with the fallback on temperatures; text, segments and, if asked for, words."""
     kinds = TokenKinds(processor.tokenizer)
     extractor = processor.feature_extractor
-    features = [RecordingFeatures(clip, extractor) for clip in clips]
+    contexts = [_context(model, processor, clip) for clip in clips]
+    features = [RecordingFeatures(clip, extractor, frames) for clip, frames in zip(clips, contexts, strict=True)]
     with _evaluating(model):
-        first = torch.stack([each.window(0, extractor.nb_max_frames) for each in features])
-        languages = _languages(model, first.to(model.device, model.dtype), options)
+        first = stacked([each.window(0, frames) for each, frames in zip(features, contexts, strict=True)])
+        languages = _languages(model, first.to(model.device, model.dtype), contexts, options)
     moving = [
         MovingClip(each, _prompt(model.generation_config, language, options.task))
         for each, language in zip(features, languages, strict=True)
@@ -231,9 +240,14 @@ def _evaluating(model: WhisperForConditionalGeneration) -> Iterator[None]:
         model.train(training)
 
 
+def _context(model: WhisperForConditionalGeneration, processor: WhisperProcessor, clip: Clip) -> int:
+    """Feature frames that the model is given of a clip, or of its first window."""
+    return context_of(model, -(-len(clip) // processor.feature_extractor.hop_length))
+
+
 @torch.no_grad()
 def _languages(
-    model: WhisperForConditionalGeneration, features: torch.Tensor, options: GenerationOptions
+    model: WhisperForConditionalGeneration, features: torch.Tensor, contexts: list[int], options: GenerationOptions
 ) -> list[str | None]:
     """Codes of the languages of a batch, detected in its first window unless given."""
     config = model.generation_config
@@ -242,9 +256,10 @@ def _languages(
         return [language] * len(features)
     table: dict[str, int] = config.lang_to_id  # type: ignore[attr-defined]
     names = {token_id: token.removeprefix("<|").removesuffix("|>") for token, token_id in table.items()}
-    found = model.detect_language(
-        input_features=features, generation_config=config, num_segment_frames=features.shape[-1]
-    )
+    heard: dict[str, Any] = {"input_features": features, "num_segment_frames": features.shape[-1]}
+    if is_true_length(model):
+        heard = {"encoder_outputs": model.model.encoder(features, context_frames=contexts)}
+    found = model.detect_language(generation_config=config, **heard)
     return [names[token_id] for token_id in found.tolist()]
 
 

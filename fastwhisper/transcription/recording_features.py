@@ -3,8 +3,12 @@
 Whisper clips its features at 80 dB below the loudest of the whole recording, so all of it is looked through first.
 """
 
+import math
+from typing import Any
+
 import numpy as np
 import torch
+from torch.nn.functional import pad
 from transformers import WhisperFeatureExtractor
 
 from ..data.stored_audio import Clip
@@ -13,6 +17,8 @@ from ..modeling.waveforms import SAMPLING_RATE
 # What `WhisperFeatureExtractor` has as numbers in its code: powers below count as this, and the range in decades.
 _LEAST_POWER = 1e-10
 _DECADES = 8.0
+# At its end the extractor mirrors the audio, over a window's half: with two more frames, all up to there see silence.
+_FRAMES_BEHIND = 2
 
 
 def features_at_once(samples: Clip, extractor: WhisperFeatureExtractor, frames: int) -> torch.Tensor:
@@ -26,6 +32,11 @@ def features_at_once(samples: Clip, extractor: WhisperFeatureExtractor, frames: 
     ).input_features[0]
 
 
+def context_features(samples: Clip, extractor: WhisperFeatureExtractor, context: int) -> torch.Tensor:
+    """The first `context` frames of the features that the extractor computes of a clip, extended to its window."""
+    return features_at_once(samples, extractor, _computed_frames(context, extractor))[:, :context]
+
+
 class RecordingFeatures:
     """The features of a recording of any length, computed where they are read.
 
@@ -35,20 +46,21 @@ class RecordingFeatures:
     Args:
         samples (`np.ndarray` or `StoredSamples`): mono float samples at 16 kHz.
         extractor (`WhisperFeatureExtractor`): of the model.
+        context (`int`, *optional*): frames that the model is given of the first window; silence extends the recording
+            to them. All of the window by default.
 
     Attributes:
         frames (`int`): features of the recording itself. Even, since the encoder joins two: with a single frame left,
             words would be aligned with nothing.
     """
 
-    def __init__(self, samples: Clip, extractor: WhisperFeatureExtractor) -> None:
+    def __init__(self, samples: Clip, extractor: WhisperFeatureExtractor, context: int | None = None) -> None:
         self.frames = 2 * max(1, -(-len(samples) // (2 * extractor.hop_length)))
         self._samples = samples
         self._extractor = extractor
-        # Silence extends a short recording to a window.
-        self._all_frames = max(self.frames, extractor.nb_max_frames)
+        self._all_frames = max(self.frames, _computed_frames(context or extractor.nb_max_frames, extractor))
         self._at_once: torch.Tensor | None = None
-        if self._all_frames == extractor.nb_max_frames or extractor.dither:
+        if self._all_frames <= extractor.nb_max_frames or extractor.dither:
             self._at_once = features_at_once(samples, extractor, self._all_frames)
             return
         self._taper = torch.hann_window(extractor.n_fft)
@@ -61,7 +73,20 @@ class RecordingFeatures:
         """Features `(mel, length)` from a frame on; fewer where the recording, or its first window, ends."""
         if self._at_once is not None:
             return self._at_once[:, start : start + length]
-        return (self._log_mel(start, start + length).clamp(min=self._floor) + 4.0) / 4.0
+        return _scaled(self._log_mel(start, start + length).clamp(min=self._floor))
+
+    def padded_window(self, start: int, length: int) -> torch.Tensor:
+        """Features `(mel, length)` from a frame on; those of silence where the recording ends."""
+        found = self.window(start, length)
+        return pad(found, (0, length - found.shape[-1]), value=self._silence)
+
+    @property
+    def _silence(self) -> float:
+        """The features of silence: those of the least power, or as far below the loudest as any."""
+        least = _scaled(math.log10(_LEAST_POWER))
+        if self._at_once is None:
+            return max(least, _scaled(self._floor))
+        return max(least, float(self._at_once.max()) - _DECADES / 4.0)
 
     def _log_mel(self, start: int, end: int) -> torch.Tensor:
         size, hop = self._extractor.n_fft, self._extractor.hop_length
@@ -86,3 +111,12 @@ class RecordingFeatures:
         """Samples of the recording and of the silence behind it."""
         part = self._samples[begin:end].astype(np.float32, copy=False)
         return np.pad(part, (0, end - begin - len(part)), constant_values=self._extractor.padding_value)
+
+
+def _computed_frames(context: int, extractor: WhisperFeatureExtractor) -> int:
+    return min(context + _FRAMES_BEHIND, extractor.nb_max_frames)
+
+
+def _scaled(log_mel: Any) -> Any:
+    """A logarithm of power, or a tensor of them, as a feature."""
+    return (log_mel + 4.0) / 4.0

@@ -24,6 +24,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from .recording_features import RecordingFeatures
 from .token_kinds import Piece, TimestampRules, TokenKinds, pieces
+from .true_length import context_batches, context_of, is_true_length, stacked
 from .word_times import token_times
 
 FRAMES_PER_SECOND = 100
@@ -54,9 +55,13 @@ class MovingClip:
     def is_done(self) -> bool:
         return self.position >= self.features.frames
 
-    def window(self, size: int) -> torch.Tensor:
-        """Features `(mel, frames)` of the next window: `size` frames, or what is left."""
-        return self.features.window(self.position, min(size, self.features.frames - self.position))
+    def frames_left(self, most: int) -> int:
+        """Frames of the next window: `most`, or what is left."""
+        return min(most, self.features.frames - self.position)
+
+    def window(self, frames: int) -> torch.Tensor:
+        """Features `(mel, frames)` from the next window on, with silence behind the end of the recording."""
+        return self.features.padded_window(self.position, frames)
 
 
 @dataclass(frozen=True)
@@ -108,11 +113,18 @@ class SequentialDecoder:
     @torch.no_grad()
     def decode_windows(self, clips: Sequence[MovingClip]) -> list[list[Piece]]:
         """Decode the next window of each clip together, and advance the clips; silence has no pieces."""
-        size = 2 * self.model.config.max_source_positions
-        windows = [clip.window(size) for clip in clips]
-        frames = [window.shape[-1] for window in windows]
-        padded = torch.stack([pad(window, (0, size - window.shape[-1])) for window in windows])
-        encoded = self.model.model.encoder(padded.to(self.model.device, self.model.dtype)).last_hidden_state
+        frames = [clip.frames_left(2 * self.model.config.max_source_positions) for clip in clips]
+        contexts = [context_of(self.model, each) for each in frames]
+        found: list[list[Piece]] = [[] for _ in clips]
+        for rows in context_batches(self.model, contexts, len(clips)):
+            own = [[numbers[row] for row in rows] for numbers in (frames, contexts)]
+            for row, decoded in zip(rows, self._decode([clips[row] for row in rows], *own), strict=True):
+                found[row] = decoded
+        return found
+
+    def _decode(self, clips: Sequence[MovingClip], frames: list[int], contexts: list[int]) -> list[list[Piece]]:
+        """The next windows of some clips, of which `frames` are audio, and `contexts` are encoded."""
+        encoded = self._encode(clips, frames, contexts)
         found: list[list[Piece]] = []
         moves = []
         for attempt, length in zip(self._attempts(encoded, clips), frames, strict=True):
@@ -127,8 +139,21 @@ class SequentialDecoder:
             clip.position += moved
         return found
 
+    def _encode(self, clips: Sequence[MovingClip], frames: list[int], contexts: list[int]) -> BaseModelOutput:
+        if is_true_length(self.model):
+            windows = [clip.window(context) for clip, context in zip(clips, contexts, strict=True)]
+            given: dict[str, Any] = {"context_frames": contexts}
+        else:
+            # Zeros behind the audio, as in `generate` and in openai's code, not the features of silence.
+            windows = [
+                pad(clip.window(length), (0, context - length))
+                for clip, length, context in zip(clips, frames, contexts, strict=True)
+            ]
+            given = {}
+        return self.model.model.encoder(stacked(windows).to(self.model.device, self.model.dtype), **given)
+
     def _add_times(
-        self, encoded: torch.Tensor, clips: Sequence[MovingClip], found: list[list[Piece]], frames: list[int]
+        self, encoded: BaseModelOutput, clips: Sequence[MovingClip], found: list[list[Piece]], frames: list[int]
     ) -> None:
         texts = [[token for piece in decoded for token in piece.text_tokens] for decoded in found]
         rows = [row for row, text in enumerate(texts) if text]
@@ -136,7 +161,12 @@ class SequentialDecoder:
             return
         prompts = [clips[row].prompt for row in rows]
         aligned = token_times(
-            self.model, encoded[rows], prompts, [texts[row] for row in rows], [frames[row] for row in rows], self.kinds
+            self.model,
+            _rows_of(encoded, rows),
+            prompts,
+            [texts[row] for row in rows],
+            [frames[row] for row in rows],
+            self.kinds,
         )
         for row, times in zip(rows, aligned, strict=True):
             begin = 0
@@ -146,7 +176,7 @@ class SequentialDecoder:
                 piece.times = times[begin : end + 1]
                 begin = end
 
-    def _attempts(self, encoded: torch.Tensor, clips: Sequence[MovingClip]) -> list[_Attempt | None]:
+    def _attempts(self, encoded: BaseModelOutput, clips: Sequence[MovingClip]) -> list[_Attempt | None]:
         """The first attempt at each window that is not doubtful, or the last; `None` for silence."""
         silence = self._silence(encoded, clips)
         attempts: list[_Attempt | None] = [None for _ in clips]
@@ -156,7 +186,7 @@ class SequentialDecoder:
             groups = [waiting] if temperature == 0 else [[row] for row in waiting]
             doubtful = []
             for rows in groups:
-                tried = self._generate(encoded[rows], [clips[row] for row in rows], temperature)
+                tried = self._generate(_rows_of(encoded, rows), [clips[row] for row in rows], temperature)
                 for row, attempt in zip(rows, tried, strict=True):
                     silent = silence[row] > NO_SPEECH and attempt.log_probability < LOG_PROBABILITY
                     attempts[row] = None if silent else attempt
@@ -167,23 +197,23 @@ class SequentialDecoder:
                 break
         return attempts
 
-    def _silence(self, encoded: torch.Tensor, clips: Sequence[MovingClip]) -> list[float]:
+    def _silence(self, encoded: BaseModelOutput, clips: Sequence[MovingClip]) -> list[float]:
         """The probability of `<|nospeech|>`, the id before `<|notimestamps|>`, after the start of transcript."""
-        start = torch.tensor([clip.prompt[:1] for clip in clips], device=encoded.device)
-        outputs = self.model(encoder_outputs=_outputs(encoded), decoder_input_ids=start, use_cache=False)
+        start = torch.tensor([clip.prompt[:1] for clip in clips], device=self.model.device)
+        outputs = self.model(encoder_outputs=encoded, decoder_input_ids=start, use_cache=False)
         return outputs.logits[:, 0].float().softmax(dim=-1)[:, self.kinds.no_timestamps - 1].tolist()
 
-    def _generate(self, encoded: torch.Tensor, clips: Sequence[MovingClip], temperature: float) -> list[_Attempt]:
+    def _generate(self, encoded: BaseModelOutput, clips: Sequence[MovingClip], temperature: float) -> list[_Attempt]:
         """Decode windows once; above temperature 0 one at a time, each with its clip's own random draws."""
-        prompts = torch.tensor([clip.prompt for clip in clips], device=encoded.device)
+        prompts = torch.tensor([clip.prompt for clip in clips], device=self.model.device)
         config = self._config(prompts.shape[1], temperature)
         rules = TimestampRules(config, self.kinds, self.model.config.vocab_size, prompts.shape[1])
         with self._draws_of(clips[0]) if temperature else nullcontext():
             # Whisper's own `generate` would start the loop over windows that this class replaces.
             output = GenerationMixin.generate(
                 self.model,  # type: ignore[arg-type]
-                encoder_outputs=_outputs(encoded),
-                attention_mask=torch.ones(encoded.shape[:2], dtype=torch.long, device=encoded.device),
+                encoder_outputs=encoded,
+                attention_mask=torch.ones(encoded[0].shape[:2], dtype=torch.long, device=self.model.device),
                 decoder_input_ids=prompts,
                 generation_config=config,
                 logits_processor=LogitsProcessorList([rules]),
@@ -236,9 +266,10 @@ class SequentialDecoder:
             clip.random_state = torch.cuda.get_rng_state(device) if on_cuda else torch.get_rng_state()
 
 
-def _outputs(encoded: torch.Tensor) -> BaseModelOutput:
+def _rows_of(encoded: BaseModelOutput, rows: list[int]) -> BaseModelOutput:
     # A new one for every call: beam search repeats the rows of the one that it gets.
-    return BaseModelOutput(last_hidden_state=encoded)  # type: ignore[arg-type]
+    chosen: dict[str, Any] = {name: value[rows] for name, value in encoded.items() if isinstance(value, torch.Tensor)}
+    return type(encoded)(**chosen)
 
 
 def _log_probabilities(output: Any, generated: torch.Tensor, temperature: float) -> torch.Tensor:

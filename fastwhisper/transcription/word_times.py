@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from transformers import WhisperForConditionalGeneration, WhisperTokenizer
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.generation_whisper import _dynamic_time_warping, _median_filter
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, _combine_tokens_into_words
 
@@ -25,7 +26,7 @@ _FAR_OFF = 0.5
 
 def token_times(
     model: WhisperForConditionalGeneration,
-    encoded: torch.Tensor,
+    encoded: BaseModelOutput,
     prompts: Sequence[list[int]],
     texts: Sequence[list[int]],
     frames: Sequence[int],
@@ -38,7 +39,7 @@ def token_times(
 
     Args:
         model (`WhisperForConditionalGeneration`): its attention implementation is restored afterwards.
-        encoded (`torch.Tensor`): encoder states `(batch, positions, hidden)`, one row a window.
+        encoded (`BaseModelOutput`): encoder states `(batch, positions, hidden)`, one row a window.
         prompts (`Sequence[list[int]]`): start of transcript, language and task of each row.
         texts (`Sequence[list[int]]`): text tokens of each row.
         frames (`Sequence[int]`): feature frames of audio in each window, two a position.
@@ -52,7 +53,7 @@ def token_times(
         for prompt, text in zip(prompts, texts, strict=True)
     ]
     longest = max(map(len, rows))
-    padded = torch.tensor([row + [kinds.end_of_text] * (longest - len(row)) for row in rows], device=encoded.device)
+    padded = torch.tensor([row + [kinds.end_of_text] * (longest - len(row)) for row in rows], device=model.device)
     attention = _alignment_attention(model, encoded, padded)
     found = []
     for row, (prompt, ids, length) in enumerate(zip(prompts, rows, frames, strict=True)):
@@ -69,7 +70,7 @@ def token_times(
 
 
 def _alignment_attention(
-    model: WhisperForConditionalGeneration, encoded: torch.Tensor, ids: torch.Tensor
+    model: WhisperForConditionalGeneration, encoded: BaseModelOutput, ids: torch.Tensor
 ) -> torch.Tensor:
     """Cross-attention of the alignment heads, `(batch, heads, tokens, positions)`."""
     heads = getattr(model.generation_config, "alignment_heads", None) or last_half_heads(
@@ -86,7 +87,7 @@ def _alignment_attention(
         hooks.append(model.model.decoder.layers[layer].encoder_attn.register_forward_hook(catch))
     try:
         with _eager_attention(model):
-            model.model.decoder(input_ids=ids, encoder_hidden_states=encoded, use_cache=False)
+            model.model(encoder_outputs=encoded, decoder_input_ids=ids, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()

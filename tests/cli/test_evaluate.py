@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
 
 from fastwhisper import FastWhisperForConditionalGeneration, evaluate
 from fastwhisper.cli.main import main
@@ -132,3 +134,25 @@ def test_human_digits_at_8_khz(checkpoints, real_speech, tmp_path):
     report = evaluate(checkpoints[0], folder, language="en")
     assert report["dataset"]["rows"] == report["models"][0]["words"] == 6
     assert 0.5 < report["dataset"]["audio_seconds"] < 6
+
+
+@pytest.mark.parametrize("flags", [[], ["--full_length"]])
+def test_a_student_at_true_length_is_measured_so_or_at_30_seconds(checkpoints, data, tmp_path, monkeypatch, flags):
+    student, teacher = checkpoints
+    folder = shutil.copytree(student, tmp_path / "at_true_length")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "true_length": True, "true_length_margin": 0.25}))
+    layer, positions = WhisperEncoderLayer.forward, set()
+
+    def count(self, states, *args, **kwargs):
+        positions.add(states.shape[1])
+        return layer(self, states, *args, **kwargs)
+
+    monkeypatch.setattr(WhisperEncoderLayer, "forward", count)
+    output = tmp_path / "report.json"
+    argv = ["--model", str(folder), "--against", teacher, "--dataset", str(data), "--output", str(output)]
+    assert main(["evaluate", *argv, "--language", "en", *flags]) == 0
+    report = json.loads(output.read_text())
+    assert [model["true_length"] for model in report["models"]] == [not flags, False]
+    # Of clips of 0.6 s and the margin; the teacher reads windows of 2 s.
+    assert positions == ({100} if flags else {50, 100})

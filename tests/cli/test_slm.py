@@ -1,5 +1,6 @@
 """`fastwhisper slm`: parts to a model, questions and transcripts of files, bars, bad input."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 from transformers import WhisperFeatureExtractor
 
-from fastwhisper import FastSLMForCausalLM, FastSLMProcessor
+from fastwhisper import FastSLMConfig, FastSLMForCausalLM, FastSLMProcessor
 from fastwhisper.cli.main import main
 
 from ..fastslm_parts import tiny_encoder, tiny_language_model, tiny_pair, tiny_processor
@@ -44,6 +45,17 @@ def parts(tmp_path):
     return ["slm", "init", "--encoder", str(tmp_path / "encoder"), "--language_model", str(tmp_path / "llm")]
 
 
+@pytest.mark.parametrize(("flags", "expected"), [([], True), (["--encoder_true_length", "false"], False)])
+def test_init_follows_an_encoder_at_true_length(parts, tmp_path, flags, expected):
+    path = tmp_path / "encoder" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "true_length": True, "true_length_margin": 0.25}))
+    assert main([*parts, "--output", str(tmp_path / "out"), "--num_queries", "4", *flags]) == 0
+    config = FastSLMConfig.from_pretrained(tmp_path / "out")
+    assert config.encoder_true_length is expected
+    assert config.encoder_true_length_margin == (0.25 if expected else 0)
+    assert ("encoder_true_length" in (tmp_path / "out" / "README.md").read_text()) is expected
+
+
 def test_init_builds_from_parts(parts, tmp_path, capsys):
     arguments = [*parts, "--output", str(tmp_path / "out"), "--num_queries", "4", "--stage_queries", "3", "3"]
     arguments += ["--tokens_follow_length", "--rates", "2", "4", "--window_times", "--encoder_true_length"]
@@ -51,7 +63,7 @@ def test_init_builds_from_parts(parts, tmp_path, capsys):
     assert "4.00 speech tokens per second" in capsys.readouterr().out
     model = FastSLMForCausalLM.from_pretrained(tmp_path / "out")
     assert model.config.qformer_config.stage_queries == [3, 3]
-    assert model.config.encoder_true_length
+    assert model.config.encoder_true_length and model.config.encoder_true_length_margin == 0
     processor = FastSLMProcessor.from_pretrained(tmp_path / "out")
     assert processor.tokens_follow_length and processor.window_times
     assert main(["slm", "transcribe", str(write_tone(tmp_path / "a.wav", 0.7)), "--model", str(tmp_path / "out")]) == 0

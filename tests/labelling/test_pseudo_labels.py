@@ -7,6 +7,7 @@ from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from transformers import WhisperFeatureExtractor, WhisperProcessor
 
+from fastwhisper import FastWhisperForConditionalGeneration
 from fastwhisper.data.audio import load_audio
 from fastwhisper.data.collator import SpeechCollator
 from fastwhisper.data.filtering import drop_unusable_rows
@@ -18,6 +19,7 @@ from fastwhisper.labelling.pseudo_labels import LabelSettings, label_dataset, ti
 from fastwhisper.transcription.decoding import GenerationOptions, generate_transcripts
 from fastwhisper.transcription.transcripts import Segment, Transcript
 
+from ..recordings import write_only_words
 from ..sounds import (
     tone,
     write_nan,
@@ -66,6 +68,28 @@ def test_every_row_is_beside_its_label(model, processor, dataset, tmp_path):
     loaded = load_speech_dataset(tmp_path / "labels")
     assert [load_audio(row["audio"]).size for row in loaded] == [clip.size for clip in clips]
     assert loaded["text"][:] == [row["text"] for row in rows]
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_a_teacher_at_true_length_labels_each_row_as_it_would_alone(demo_tokenizer, dataset, tmp_path, timestamps):
+    processor = WhisperProcessor(WhisperFeatureExtractor(feature_size=80, chunk_length=4), demo_tokenizer)
+    stock = tiny_whisper(demo_tokenizer, seconds=4, init_std=0.5, max_target_positions=24)
+    write_only_words(stock, demo_tokenizer)
+    teacher = FastWhisperForConditionalGeneration.from_teacher(stock, decoder_layers=2)
+    teacher.config.true_length = True
+    positions = set()
+    teacher.model.encoder.layers[0].register_forward_pre_hook(lambda layer, inputs: positions.add(inputs[0].shape[1]))
+    settings = LabelSettings(
+        GenerationOptions(language="en", batch_size=3, timestamps=timestamps, temperatures=(0.0,))
+    )
+    rows = read(label_dataset(teacher, processor, dataset, tmp_path / "labels", settings))
+    alone = [
+        generate_transcripts(teacher, processor, [load_audio(row["audio"])], settings.options)[0] for row in dataset
+    ]
+    assert [row["text"] for row in rows] == [transcript.text for transcript in alone]
+    assert len({row["text"] for row in rows}) > 3 and max(positions) == 100
+    if timestamps:
+        assert [row["timestamped_text"] for row in rows] == [timestamped(transcript) for transcript in alone]
 
 
 class Killed(BaseException):

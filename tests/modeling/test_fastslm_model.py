@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from fastwhisper import FastSLMConfig, FastSLMForCausalLM, FastSLMModel, HFQFormerConfig
+from fastwhisper import FastSLMConfig, FastSLMForCausalLM, FastSLMModel, FastWhisperConfig, HFQFormerConfig
 from fastwhisper.modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 
 from ..fastslm_parts import (
@@ -190,6 +190,60 @@ def test_true_length_feeds_the_encoder_less():
     torch.testing.assert_close(tokens, torch.cat(alone))
     features[0, :, 200:], features[2, :, 200:] = 7.0, -7.0
     torch.testing.assert_close(model.get_audio_features(features, mask).pooler_output, tokens)
+
+
+def true_length_encoder(margin: float, seconds: int = 4) -> FastWhisperForConditionalGeneration:
+    torch.manual_seed(0)
+    config = FastWhisperConfig(
+        vocab_size=60, d_model=32, encoder_layers=2, decoder_layers=1, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48, num_mel_bins=80, init_std=0.2,
+        max_source_positions=50 * seconds, pad_token_id=0, bos_token_id=0, eos_token_id=0, decoder_start_token_id=0,
+        true_length=True, true_length_margin=margin,
+    )  # fmt: skip
+    return FastWhisperForConditionalGeneration(config).eval()
+
+
+@pytest.mark.parametrize("from_folder", [False, True])
+def test_an_encoder_at_true_length_is_used_so(tmp_path, from_folder):
+    student, adapter = true_length_encoder(0.5), {**ADAPTER, "max_source_positions": 200}
+    if from_folder:
+        student.save_pretrained(tmp_path / "student")
+    part = tmp_path / "student" if from_folder else student
+    model = FastSLMForCausalLM.from_parts(part, tiny_language_model(), qformer_config=adapter)
+    assert model.config.encoder_true_length and model.config.encoder_true_length_margin == 0.5
+    off = FastSLMForCausalLM.from_parts(part, tiny_language_model(), adapter, encoder_true_length=False)
+    assert (off.config.encoder_true_length, off.config.encoder_true_length_margin) == (False, 0.0)
+    model.save_pretrained(tmp_path / "slm")
+    loaded = FastSLMForCausalLM.from_pretrained(tmp_path / "slm")
+    assert loaded.config.encoder_true_length and loaded.config.encoder_true_length_margin == 0.5
+
+
+def test_a_plain_encoder_reads_whole_windows(model):
+    assert (model.config.encoder_true_length, model.config.encoder_true_length_margin) == (False, 0.0)
+
+
+def test_windows_are_encoded_as_the_encoder_itself_encodes_them():
+    student, seen = true_length_encoder(0.5), []
+    adapter = {**ADAPTER, "max_source_positions": 200}
+    model = FastSLMForCausalLM.from_parts(student, tiny_language_model(), qformer_config=adapter)
+    model.model.audio_tower.register_forward_hook(lambda module, inputs, output: seen.extend(output))
+    features = torch.full((4, 80, 400), -0.75)
+    lengths = (130, 400, 151, 40)
+    for row, length in zip(features, lengths, strict=True):
+        row[:, : length + 2] = torch.randn(80, min(length + 2, 400))
+    mask = (torch.arange(400)[None] < torch.tensor(lengths)[:, None]).long()
+    with torch.no_grad():
+        model.get_audio_features(features, mask)
+        expected = student.model.encoder(features, attention_mask=mask)
+    # Blocks of equal length, in the order of their first window.
+    assert [len(states) for states in seen] == [100, 200, 150, 50] == [expected.positions[i] for i in (0, 1, 2, 3)]
+    for states, row in zip(seen, expected.last_hidden_state, strict=True):
+        torch.testing.assert_close(states, row[: len(states)])
+
+
+def test_a_margin_must_be_seconds():
+    with pytest.raises(ValueError, match="encoder_true_length_margin=-1 must be seconds"):
+        tiny_fastslm(encoder_true_length_margin=-1)
 
 
 def test_tokens_in_proportion_to_length():

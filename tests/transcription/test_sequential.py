@@ -106,7 +106,7 @@ def our_times(model, processor, clips, texts, prompt):
     features = processor.feature_extractor(clips, sampling_rate=16_000, return_tensors="pt").input_features
     frames = [len(clip) // 160 for clip in clips]
     with torch.no_grad():
-        encoded = model.model.encoder(features).last_hidden_state
+        encoded = model.model.encoder(features)
         kinds = TokenKinds(processor.tokenizer)
         return features, frames, token_times(model, encoded, [prompt] * len(clips), texts, frames, kinds)
 
