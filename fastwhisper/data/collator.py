@@ -51,6 +51,8 @@ class SpeechCollator:
             Seed of the draws.
         pad_token_id (`int`, *optional*):
             The model's; by default the tokenizer's, or its end of text if it has none.
+        hears (`bool`, *optional*, defaults to `True`):
+            Whether batches have `input_features`; without, no audio is read.
     """
 
     processor: WhisperProcessor
@@ -61,6 +63,7 @@ class SpeechCollator:
     max_target_positions: int = 448
     seed: int = 0
     pad_token_id: int | None = None
+    hears: bool = True
 
     def __post_init__(self) -> None:
         shares = {
@@ -86,9 +89,9 @@ class SpeechCollator:
             InputError: for audio that cannot be read, is empty or longer than the window, or labels over the decoder's
                 limit; the message names the file.
         """
-        sequences = [self._decoder_sequences(row) for row in rows]
+        sequences = [self.decoder_sequences(row) for row in rows]
         batch = {
-            "input_features": self._input_features(rows),
+            **({"input_features": self._input_features(rows)} if self.hears else {}),
             "labels": pad_sequence([labels for _, labels in sequences], batch_first=True, padding_value=IGNORED),
         }
         if self.prompt_probability > 0 or any(row.get("decoder_input_ids") is not None for row in rows):
@@ -123,7 +126,7 @@ class SpeechCollator:
             )
         return samples
 
-    def _decoder_sequences(self, row: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    def decoder_sequences(self, row: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Decoder input ids and labels of a row, of equal length."""
         prepared = prepared_labels(row)
         if prepared is None:

@@ -13,6 +13,7 @@ from transformers.models.whisper.modeling_whisper import shift_tokens_right
 from ..errors import InputError
 from ..hub_cards.hub_trainer import HubTrainerMixin
 from .askd_arguments import ASKDTrainingArguments, check_way_of_running
+from .askd_caches import ASKDCaches
 from .askd_log import LossLog
 from .askd_loss import LossSums, LossWeights, askd_loss
 from .askd_schedule import gap_weight, self_weight_at, teacher_weight_at
@@ -25,6 +26,7 @@ from .askd_teachers import (
     shares_encoder,
     whisper_of,
 )
+from .cached_rows import CACHED
 from .finite_steps import ROW_NAMES, FiniteSteps, NamedRows
 from .whole_checkpoints import WholeCheckpointsMixin
 
@@ -47,12 +49,15 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         args (`ASKDTrainingArguments`): all settings.
         teacher_processing_class (`ProcessorMixin`, *optional*): the teacher's processor; where it is given, sampling
             rate and vocabulary are compared with those of `processing_class`.
+        caches (`ASKDCaches`, *optional*): what is read in place of running the teacher or a frozen encoder; then a
+            `SpeechCollator` makes the batches of training, and a cache of the teacher stands for `teacher_model`.
         kwargs: as for `Seq2SeqTrainer`. Batches are dicts of `input_features` (batch, mel, frames), `labels`
             (batch, tokens; -100 masked), optionally `decoder_input_ids`, `decoder_attention_mask`, `attention_mask`.
 
     Raises:
         InputError: for a teacher that does not fit the student, a missing teacher, a student whose output layer is
-            adapted by PEFT, label smoothing, several GPUs in one process, and what shards or compiles the models.
+            adapted by PEFT, label smoothing, several GPUs in one process, what shards or compiles the models, and
+            caches that do not hold for this student or its batches.
     """
 
     # `compute_loss` divides by the tokens of the whole accumulated batch itself.
@@ -71,18 +76,25 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         args: ASKDTrainingArguments | None = None,
         *,
         teacher_processing_class: ProcessorMixin | None = None,
+        caches: ASKDCaches | None = None,
         **kwargs,
     ) -> None:
         if model is None or not isinstance(args, ASKDTrainingArguments):
             raise InputError("ASKDTrainer needs model= and args=ASKDTrainingArguments(...)")
-        _check_arguments(model, teacher_model, args)
+        self._caches = caches or ASKDCaches()
+        _check_arguments(model, teacher_model, self._caches, args)
         if args.freeze_encoder:
             whisper_of(model).freeze_encoder()
         self.teacher_model = teacher_model
         self._encoder_is_frozen = encoder_is_frozen(model)
         self._encoder_is_shared = False
+        taught_by = self._caches.teacher.teacher if self._caches.teacher else teacher_model
+        if taught_by is not None:
+            processor = kwargs.get("processing_class")
+            check_teacher(whisper_of(model).config, taught_by.config, processor, teacher_processing_class)
+        if self._caches:
+            self._caches.check(model, kwargs.get("data_collator"))
         if teacher_model is not None:
-            check_teacher(whisper_of(model), teacher_model, kwargs.get("processing_class"), teacher_processing_class)
             self._encoder_is_shared = shares_encoder(model, teacher_model)
             teacher_model.eval().requires_grad_(False)
         super().__init__(model=model, args=args, **kwargs)
@@ -104,9 +116,14 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         """As `Trainer.get_train_dataloader`; the batches name their rows, unless one process sends them to others."""
         sent = self.args.accelerator_config.dispatch_batches  # type: ignore[union-attr]
         if sent or sent is None and isinstance(self.train_dataset, IterableDataset):
+            if self._caches:
+                raise InputError(
+                    "the caches need batches that each process makes itself: set dispatch_batches to false"
+                )
             return super().get_train_dataloader()
-        collate = self.data_collator
-        self.data_collator = NamedRows(collate)
+        collate: Any = self.data_collator
+        positions = whisper_of(self.model).config.max_source_positions
+        self.data_collator = NamedRows(self._caches.rows(collate, positions) if self._caches else collate)
         try:
             return super().get_train_dataloader()
         finally:
@@ -117,7 +134,8 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         self.weights = LossWeights(0.0, 0.0)
         self._weights_step = -1
         self._loss_log = LossLog(self.args.device)
-        self._teacher_released = self.teacher_model is None
+        self._teacher_released = self.teacher_model is None and self._caches.teacher is None
+        self._caches.want_teacher(self.args.teacher_weight > 0.0)
         self._running_ce: list[float] | None = None
         if self.teacher_model is not None:
             self._teacher_parts().to(self.args.device)
@@ -143,7 +161,7 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def _loss_sums(self, model: nn.Module, inputs: dict[str, Any]) -> LossSums:
-        labels = inputs.pop("labels")
+        labels, cached = inputs.pop("labels"), inputs.pop(CACHED, {})
         config = whisper_of(self.model).config
         if labels.shape[1] > config.max_target_positions:
             raise ValueError(
@@ -154,13 +172,17 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
             inputs["decoder_input_ids"] = shift_tokens_right(labels, pad, start)  # type: ignore[arg-type]
         targets = labels.ne(-100)
         heard = dict(inputs)
-        if self._encoder_is_frozen:
+        if "encoder" in cached:
+            inputs["encoder_outputs"] = (self._caches.encoder_output(cached, inputs, self._encode),)
+        elif self._encoder_is_frozen:
             inputs["encoder_outputs"] = (self._encode(inputs),)
         else:
             heard["input_features"] = inputs["input_features"].clone()  # SpecAugment masks the student's in place
         teacher = self_teacher = None
         with torch.no_grad():
-            if self.weights.teacher_weight > 0.0:
+            if self.weights.teacher_weight > 0.0 and self._caches.teacher:
+                teacher = self._caches.teacher_predictions(cached, heard, targets)
+            elif self.weights.teacher_weight > 0.0:
                 its_inputs = _cast(inputs if self._encoder_is_shared else heard, self.teacher_model.dtype)
                 teacher = predict(self.teacher_model, self.teacher_model, its_inputs, targets)
             if self.weights.self_weight > 0.0:
@@ -192,7 +214,9 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
             teacher_weight = gap_weight(bound, args.teacher_weight, *self._running_ce)
         if teacher_weight == 0.0 and not self._teacher_released:
             self._teacher_released = True
-            self._teacher_parts().to("cpu")
+            self._caches.want_teacher(False)
+            if self.teacher_model is not None:
+                self._teacher_parts().to("cpu")
         self_weight = self_weight_at(
             progress, args.schedule, args.mode, args.self_weight, args.teacher_decay_end, teacher_weight
         )
@@ -272,8 +296,12 @@ class _StepEvents(TrainerCallback):
         self._trainer._end_step()
 
 
-def _check_arguments(model: nn.Module, teacher_model: PreTrainedModel | None, args: ASKDTrainingArguments) -> None:
-    if args.teacher_weight > 0.0 and teacher_model is None:
+def _check_arguments(
+    model: nn.Module, teacher_model: PreTrainedModel | None, caches: ASKDCaches, args: ASKDTrainingArguments
+) -> None:
+    if teacher_model is not None and caches.teacher:
+        raise InputError("give teacher_model or a cache of the teacher's states, which runs the teacher itself")
+    if args.teacher_weight > 0.0 and teacher_model is None and not caches.teacher:
         raise InputError(f"teacher_weight={args.teacher_weight} needs a teacher_model; set it to 0 to go without")
     if args.label_smoothing_factor:
         raise InputError("label_smoothing_factor is not part of the ASKD loss: set it to 0")

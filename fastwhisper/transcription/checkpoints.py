@@ -58,7 +58,7 @@ def load_whisper(
     Raises:
         InputError: as [`load_checkpoint`].
     """
-    _whisper_config(name)
+    whisper_config(name)
     with loading(name, "the processor"):
         # The class by its name: AutoProcessor would look for one that the checkpoint names itself.
         processor = WhisperProcessor.from_pretrained(name, trust_remote_code=False)
@@ -75,7 +75,7 @@ def load_encoder(name: str) -> tuple[PreTrainedModel, WhisperFeatureExtractor]:
     Raises:
         InputError: if there is no such Whisper, or if the two do not fit.
     """
-    config = _whisper_config(name)
+    config = whisper_config(name)
     with loading(name, "the encoder"):
         encoder = load_speech_encoder(name)
     with loading(name, "the feature extractor"):
@@ -110,7 +110,7 @@ def check_device(device: str) -> None:
         raise InputError(f"there is no device {device!r} here: the last one is {asked.type}:{count - 1}")
 
 
-def _whisper_config(name: str) -> WhisperConfig:
+def whisper_config(name: str) -> WhisperConfig:
     """The config of a Whisper whose files are intact."""
     check_model_folder(name)
     with loading(name, "config.json"):
