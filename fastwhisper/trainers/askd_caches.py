@@ -30,18 +30,19 @@ class ASKDCaches:
 
     Attributes:
         computed (`dict[str, int]`): rows that this process ran the `teacher` and the `encoder` for.
-        damaged (`int`): entries that this process found damaged, and computed again.
+        damaged (`dict[str, int]`): those of them whose entry was damaged.
+        reads_teacher (`bool`): whether the training needs the teacher's states.
     """
 
     teacher: TeacherStates | None = None
     encoder: StoredStates | None = None
     computed: dict[str, int] = field(default_factory=lambda: {"teacher": 0, "encoder": 0})
-    damaged: int = 0
+    damaged: dict[str, int] = field(default_factory=lambda: {"teacher": 0, "encoder": 0})
 
     def __post_init__(self) -> None:
         self._rows: CachedRows | None = None
         self._projection: torch.Tensor | None = None
-        self._teacher_is_wanted = True
+        self.reads_teacher = self.teacher is not None
 
     def __bool__(self) -> bool:
         return self.teacher is not None or self.encoder is not None
@@ -54,34 +55,36 @@ class ASKDCaches:
         """
         if not isinstance(collate, SpeechCollator):
             raise InputError("the caches know rows by what SpeechCollator makes of them: give data_collator= one")
-        if self.encoder is None:
-            return
-        config = whisper_of(student).config
-        augmented = config.apply_spec_augment and (config.mask_time_prob > 0 or config.mask_feature_prob > 0)
-        if not encoder_is_frozen(student):
-            raise InputError("the encoder's output changes while it is trained: no encoder_cache without a frozen one")
-        if augmented:
-            raise InputError(
-                "SpecAugment masks the student's audio anew every time, so that there is nothing to keep: leave out "
-                "encoder_cache, or set apply_spec_augment in the student's config.json to false"
-            )
-        if collate.processor.feature_extractor.dither:
-            raise InputError("dither adds noise to the audio anew every time: leave out encoder_cache, or set it to 0")
+        if self.encoder is not None and not encoder_is_frozen(student):
+            raise InputError("encoder_cache needs a frozen encoder: the output of one in training changes")
+        if self.encoder is not None:
+            check_same_every_time(student, collate.processor.feature_extractor)
+
+    def stored(self) -> dict[str, StoredStates]:
+        """Those that there are, by name."""
+        found = {"teacher": self.teacher.stored if self.teacher else None, "encoder": self.encoder}
+        return {name: stored for name, stored in found.items() if stored is not None}
 
     def rows(self, collate: SpeechCollator, positions: int) -> CachedRows:
         """The collator of the training batches."""
-        self._rows = CachedRows(collate, self.teacher.stored if self.teacher else None, self.encoder, positions)
-        self._rows.want_teacher(self._teacher_is_wanted)
+        stored = self.stored()
+        self._rows = CachedRows(collate, stored.get("teacher"), stored.get("encoder"), positions)
+        self._rows.want_teacher(self.reads_teacher)
         return self._rows
 
     def want_teacher(self, wanted: bool) -> None:
         """Whether the teacher's states are read from now on; where not, what is loaded of it goes."""
-        self._teacher_is_wanted = wanted
+        self.reads_teacher = wanted and self.teacher is not None
         if self._rows is not None:
-            self._rows.want_teacher(wanted)
-        if self.teacher is not None and not wanted:
-            self.teacher.teacher.let_go()
+            self._rows.want_teacher(self.reads_teacher)
+        if not self.reads_teacher:
             self._projection = None
+            self.let_teacher_go()
+
+    def let_teacher_go(self) -> None:
+        """Free what is loaded of the teacher; it is loaded again where a row lacks."""
+        if self.teacher is not None:
+            self.teacher.teacher.let_go()
 
     def teacher_predictions(
         self, cached: dict[str, Any], inputs: dict[str, Any], targets: torch.Tensor
@@ -95,8 +98,8 @@ class ASKDCaches:
         """
         teacher = self.teacher
         assert teacher is not None
-        self._count(cached)
         found = Found(**cached["teacher"])
+        self.damaged["teacher"] += found.damaged
 
         def compute(missing: torch.Tensor, keys: list[str]) -> torch.Tensor:
             self.computed["teacher"] += len(keys)
@@ -111,8 +114,8 @@ class ASKDCaches:
         """Output of the frozen encoder, `(batch, positions, hidden)`; it runs for the rows that are not kept."""
         stored = self.encoder
         assert stored is not None
-        self._count(cached)
         found = Found(**cached["encoder"])
+        self.damaged["encoder"] += found.damaged
         device = inputs["decoder_input_ids"].device
 
         def compute(missing: torch.Tensor, keys: list[str]) -> torch.Tensor:
@@ -124,8 +127,21 @@ class ASKDCaches:
 
         return _completed(found, device, compute).float().unflatten(0, (len(found.keys), -1))
 
-    def _count(self, cached: dict[str, Any]) -> None:
-        self.damaged += cached.pop("damaged", 0)
+
+def check_same_every_time(student: nn.Module, extractor: WhisperFeatureExtractor) -> None:
+    """Check that a student's encoder hears a row in the same way every time.
+
+    Raises:
+        InputError: if it does not.
+    """
+    config = whisper_of(student).config
+    if config.apply_spec_augment and (config.mask_time_prob > 0 or config.mask_feature_prob > 0):
+        raise InputError(
+            "SpecAugment masks the student's audio anew every time, so that no output of its encoder can be kept: "
+            "leave out encoder_cache, or set apply_spec_augment in the student's config.json to false"
+        )
+    if extractor.dither:
+        raise InputError("dither adds noise to the audio anew every time: leave out encoder_cache, or set it to 0")
 
 
 def encoder_states(

@@ -12,6 +12,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
+    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
     WhisperConfig,
@@ -34,7 +35,7 @@ def is_compiled(model: nn.Module) -> bool:
 
 def check_teacher(
     student: WhisperConfig,
-    teacher: WhisperConfig,
+    teacher: PreTrainedConfig,
     processor: ProcessorMixin | None,
     teacher_processor: ProcessorMixin | None,
 ) -> None:

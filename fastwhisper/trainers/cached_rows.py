@@ -22,17 +22,19 @@ class Found:
         present (`list[bool]`): whether the row's states are there.
         states (`torch.Tensor`): `(positions, hidden)` of the rows that are there, one after another.
         lengths (`list[int]`): positions of every row.
+        damaged (`int`): rows whose entry was damaged.
     """
 
     keys: list[str]
     present: list[bool]
     states: torch.Tensor
     lengths: list[int]
+    damaged: int
 
 
 class CachedRows:
     r"""Adds to each batch what the caches hold of its rows: `cached`, a dict of `teacher` and `encoder`, each
-    `vars` of a `Found`, and of `damaged`, the entries that were found so.
+    `vars` of a `Found`.
 
     It runs in the processes of a data loader, too: it holds neither model.
 
@@ -59,8 +61,6 @@ class CachedRows:
         self._teacher_is_wanted.fill_(wanted)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        stored = [states for states in (self._teacher, self._encoder) if states is not None]
-        before = sum(states.store.damaged for states in stored)
         cached: dict[str, Any] = {}
         heard = [heard_key(row) for row in rows]
         if self._teacher is not None and self._teacher_is_wanted:
@@ -70,7 +70,6 @@ class CachedRows:
         if self._encoder is not None:
             keys = [encoder_key(self._encoder, name, self._positions) for name in heard]
             cached["encoder"] = vars(_find(self._encoder, keys, [self._positions] * len(rows)))
-        cached["damaged"] = sum(states.store.damaged for states in stored) - before
         # The student hears, unless its encoder's output is there; the teacher, where its states are not.
         hear = "encoder" not in cached or not all(cached["encoder"]["present"])
         hear = hear or not all(cached.get("teacher", {}).get("present", []))
@@ -83,7 +82,9 @@ def encoder_key(stored: StoredStates, heard: str, positions: int) -> str:
 
 
 def _find(stored: StoredStates, keys: list[str], lengths: list[int]) -> Found:
+    before = stored.store.damaged
     read = [stored.read(key, length) for key, length in zip(keys, lengths, strict=True)]
     there = [states for states in read if states is not None]
     states = torch.cat(there) if there else torch.zeros(0, stored.hidden, dtype=stored.dtype)
-    return Found(keys, [one is not None for one in read], states, lengths)
+    present = [one is not None for one in read]
+    return Found(keys, present, states, lengths, stored.store.damaged - before)

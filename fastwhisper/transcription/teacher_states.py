@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
+from transformers import WhisperFeatureExtractor
 
 from ..data.collator import IGNORED
 from ..data.row_store import RowStore, content_key
@@ -25,7 +25,9 @@ class TeacherStates:
     stored: StoredStates
 
     @classmethod
-    def of(cls, teacher: LazyWhisper, store: RowStore, extractor, dtype: torch.dtype) -> "TeacherStates":
+    def of(
+        cls, teacher: LazyWhisper, store: RowStore, extractor: WhisperFeatureExtractor, dtype: torch.dtype
+    ) -> "TeacherStates":
         """Those of a teacher that hears what a feature extractor makes of the audio, kept in a precision."""
         made_by = content_key("teacher", teacher.fingerprint, extractor_key(extractor))
         return cls(teacher, StoredStates(store, made_by, teacher.config.d_model, dtype))
@@ -64,8 +66,3 @@ def row_key(stored: StoredStates, heard: str, decoder_input_ids: torch.Tensor, l
 def target_tokens(labels: torch.Tensor) -> int:
     """Label tokens of a row that are learnt."""
     return int(labels.ne(IGNORED).sum())
-
-
-def padded(rows: Sequence[torch.Tensor], value: int) -> torch.Tensor:
-    """Token ids of rows as a batch."""
-    return pad_sequence(list(rows), batch_first=True, padding_value=value)
