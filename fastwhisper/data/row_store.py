@@ -129,6 +129,14 @@ def content_key(*parts: bytes | str) -> str:
     return digest.hexdigest()
 
 
+def readable_size(size: int) -> str:
+    """For example `7.3 kB`, of bytes."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size / 1000:.1f} kB"
+
+
 def tensor_bytes(tensor: torch.Tensor) -> bytes:
     """Type, shape and values of a tensor on any device."""
     held = tensor.detach().cpu().contiguous()

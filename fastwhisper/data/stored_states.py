@@ -15,7 +15,7 @@ from .row_store import RowStore, content_key, tensor_bytes
 # In every key: raised where the same parts would stand for other states.
 _FORM = "hidden states 1"
 _STATES = "states"
-_OVERHEAD = 200  # bytes of a file beside its states
+_OVERHEAD = 136  # bytes of a file beside its states
 # What of a feature extractor changes the features.
 _EXTRACTOR = (
     *("feature_size", "sampling_rate", "n_fft", "hop_length", "chunk_length", "padding_value", "dither"),

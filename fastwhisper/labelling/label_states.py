@@ -16,7 +16,7 @@ from ..data.collator import IGNORED, SpeechCollator
 from ..data.languages import language_code
 from ..data.loading import load_speech_dataset
 from ..data.row_checks import RowCheck
-from ..data.row_store import RowStore
+from ..data.row_store import RowStore, readable_size
 from ..data.stored_states import heard_key
 from ..errors import InputError
 from ..progress import progress_bar
@@ -103,7 +103,7 @@ def keep_states(
     entries, size = store.size()
     return (
         f"teacher_cache {store.folder}: {total} rows computed with dtype {dtype}; it has {entries} entries, "
-        f"{size / 1e6:.1f} MB"
+        f"{readable_size(size)}"
     )
 
 

@@ -5,7 +5,6 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -14,7 +13,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from ..data.collator import SpeechCollator
 from ..data.loading import SpeechDataset
-from ..data.row_store import RowStore
+from ..data.row_store import RowStore, readable_size
 from ..data.stored_states import StoredStates, heard_key
 from ..errors import InputError
 from ..progress import progress_bar
@@ -124,7 +123,7 @@ def tell_before(
         if name == "teacher" and not count:
             caches.let_teacher_go()
         if state.is_main_process:
-            expected = f"; the others will be computed, and take about {megabytes(size)}" if count else ""
+            expected = f"; the others will be computed, and take about {readable_size(size)}" if count else ""
             logger.warning(
                 "%s_cache %s has %d of %d rows%s", name, stored.store.folder, len(rows) - count, len(rows), expected
             )
@@ -136,17 +135,13 @@ def told_after(caches: ASKDCaches) -> tuple[str, ...]:
     for name, stored in caches.stored().items():
         counts: list[Any] = gather_object([(caches.computed[name], caches.damaged[name])])
         computed, damaged = (sum(part) for part in zip(*counts, strict=True))
+        anew = f", {damaged} of them as their entry was damaged" if damaged else ""
         entries, size = stored.store.size()
         lines.append(
-            f"{name}_cache {stored.store.folder}: {computed} rows computed, {damaged} of them because their entry was "
-            f"damaged; it has {entries} entries, {megabytes(size)}"
+            f"{name}_cache {stored.store.folder}: {computed} rows computed{anew}; it has {entries} entries, "
+            f"{readable_size(size)}"
         )
     return tuple(lines)
-
-
-def megabytes(size: int) -> str:
-    """For example `1.2 MB`."""
-    return f"{size / 1e6:.1f} MB"
 
 
 def _count(lacking: list[int], stored: StoredStates, key: str, length: int) -> None:

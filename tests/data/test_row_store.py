@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fastwhisper.data.row_store import RowStore, content_key
+from fastwhisper.data.row_store import RowStore, content_key, readable_size
 from fastwhisper.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ KEY = content_key("one")
 # Writes the same 20 keys over and over, each with tensors that depend on the key alone.
 WRITER = """
 import sys, torch
-from fastwhisper.data.row_store import RowStore, content_key
+from fastwhisper.data.row_store import RowStore, content_key, readable_size
 torch.set_num_threads(1)
 store = RowStore(sys.argv[1])
 print("begun", flush=True)
@@ -186,3 +186,12 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
 def test_keys_know_where_a_part_ends():
     assert content_key("ab", "c") != content_key("a", "bc") != content_key("abc")
     assert content_key("a", b"b") == content_key(b"a", "b") and len(content_key("a")) == 40
+
+
+def test_sizes_in_words():
+    assert [readable_size(size) for size in (0, 7344, 1_250_000, 3_400_000_000)] == [
+        "0.0 kB",
+        "7.3 kB",
+        "1.2 MB",
+        "3.4 GB",
+    ]
