@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fastwhisper import FastWhisperForConditionalGeneration
+from fastwhisper import ASKDTrainingArguments, FastWhisperForConditionalGeneration, distill
 from fastwhisper.cli.main import main
 from fastwhisper.hub_cards.folder_records import RUN_FILE
-from fastwhisper.transcription import lazy_whisper
+from fastwhisper.transcription.lazy_whisper import LazyWhisper
 
 from ..recordings import save_checkpoint, write_only_words
 from ..tiny_models import tiny_whisper
@@ -111,16 +110,23 @@ def test_the_teacher_runs_once_and_then_is_not_even_loaded(words, tmp_path, capl
     )
 
 
-def test_without_a_student_the_teacher_is_loaded_to_build_one_and_let_go(words, tmp_path, monkeypatch):
-    flags = [*caches(tmp_path, "float16"), "--decoder_layers", "1"]
-    without = words("first", *flags)
-    place = without.index("--student")
-    del without[place : place + 2]
-    assert main(without) == 0
-    shutil.rmtree(tmp_path / "first")
-    monkeypatch.setattr(lazy_whisper.LazyWhisper, "last_states", lambda *_: pytest.fail("the teacher ran"))
-    assert main(without) == 0
-    assert FastWhisperForConditionalGeneration.from_pretrained(tmp_path / "first").config.decoder_layers == 1
+def test_without_a_student_the_teacher_is_loaded_to_build_one_and_let_go(
+    whisper_folder, speech_folder, tmp_path, monkeypatch
+):
+    def run(output):
+        settings = ASKDTrainingArguments(
+            output_dir=str(tmp_path / output), max_steps=2, schedule="constant", per_device_train_batch_size=3,
+            use_cpu=True, save_strategy="no", report_to="none",
+        )  # fmt: skip
+        flags = {"teacher_cache": tmp_path / "teacher", "encoder_cache": tmp_path / "encoder", "decoder_layers": 1}
+        return distill(str(whisper_folder), speech_folder, settings, language="en", **flags)
+
+    first = run("first")
+    assert first.trainer._caches.teacher.teacher.model is not None and "6 rows computed" in first.caches[0]
+    monkeypatch.setattr(LazyWhisper, "last_states", lambda *_: pytest.fail("the teacher ran"))
+    second = run("second")
+    assert second.trainer._caches.teacher.teacher.model is None
+    assert FastWhisperForConditionalGeneration.from_pretrained(tmp_path / "second").config.decoder_layers == 1
 
 
 def test_a_stream_reads_through(words, tmp_path, no_teacher, capsys, caplog):
