@@ -83,13 +83,37 @@ class EvaluationDataArguments:
     eval_limit: int | None = field(default=None, metadata={"help": "use only its first N rows"})
 
 
+@dataclass
+class CacheArguments:
+    """Caches."""
+
+    teacher_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "folder for the teacher's states of each row: it runs once a row, and never for one that is there",
+            "metavar": "FOLDER",
+        },
+    )
+    encoder_cache: str | None = field(
+        default=None,
+        metadata={"help": "folder for the output of the frozen encoder for each row", "metavar": "FOLDER"},
+    )
+    cache_dtype: str = field(
+        default="float16",
+        metadata={"help": "what both are kept in: float16, bfloat16, or float32", "metavar": "DTYPE"},
+    )
+
+
 def _verb(training: type) -> Verb:
     return Verb(
         "fastwhisper distill",
         "Distil a Whisper teacher into a student with fewer layers, on your own speech, with ASKD.",
         "fastwhisper distill --teacher openai/whisper-small --dataset labels --language en --max_steps 5000 "
         "--output_dir student",
-        [DistillArguments, TrustArguments, DataArguments, TextArguments, EvaluationDataArguments, training],
+        [
+            *(DistillArguments, TrustArguments, DataArguments, TextArguments),
+            *(EvaluationDataArguments, CacheArguments, training),
+        ],
         notes=NOTES,
     )
 
@@ -100,6 +124,7 @@ def run(
     data: DataArguments,
     text: TextArguments,
     evaluation: EvaluationDataArguments,
+    caches: CacheArguments,
     training: "ASKDTrainingArguments",
 ) -> None:
     """Train a student and print where it was saved."""
@@ -111,15 +136,12 @@ def run(
     quiet_transformers()
     if not training.should_log:
         logging.getLogger("fastwhisper").setLevel(logging.ERROR)
-    report = distill(
-        **given(models),
-        **given(trust),
-        **given(data),
-        **given(text),
-        **given(evaluation),
-        training_arguments=training,
-    )
+    groups = (models, trust, data, text, evaluation, caches)
+    options = {name: value for group in groups for name, value in given(group).items()}
+    report = distill(**options, training_arguments=training)
     if report.trainer.is_world_process_zero():
+        for line in report.caches:
+            print(line)
         print(f"student: {report.folder}")
         if report.url is not None:
             print(report.url)

@@ -21,6 +21,7 @@ from .true_length_features import features_at_context
 
 IGNORED = -100
 FULL_LENGTH = "full_length"  # of a row: whether it is heard in a whole window
+CONTEXT_FRAMES = "context_frames"  # of a row and of a batch: mel frames that are heard
 
 
 @dataclass
@@ -60,6 +61,8 @@ class SpeechCollator:
             Seconds of silence behind a row; the sum is rounded up to a second.
         full_length_probability (`float`, *optional*, defaults to 0.25):
             Share of the rows that are heard in a whole window all the same.
+        hears (`bool`, *optional*, defaults to `True`):
+            Whether batches have `input_features`; without, no audio is read.
     """
 
     processor: WhisperProcessor
@@ -73,6 +76,7 @@ class SpeechCollator:
     true_length: bool = False
     true_length_margin: float = 0.5
     full_length_probability: float = 0.25
+    hears: bool = True
 
     def __post_init__(self) -> None:
         shares = {
@@ -100,9 +104,9 @@ class SpeechCollator:
             InputError: for audio that cannot be read, is empty or longer than the window, or labels over the decoder's
                 limit; the message names the file.
         """
-        sequences = [self._decoder_sequences(row) for row in rows]
+        sequences = [self.decoder_sequences(row) for row in rows]
         batch = {
-            **self._features(rows),
+            **(self._features(rows) if self.hears else {}),
             "labels": pad_sequence([labels for _, labels in sequences], batch_first=True, padding_value=IGNORED),
         }
         if self.prompt_probability > 0 or any(row.get("decoder_input_ids") is not None for row in rows):
@@ -151,7 +155,7 @@ class SpeechCollator:
             )
         return samples
 
-    def _decoder_sequences(self, row: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    def decoder_sequences(self, row: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Decoder input ids and labels of a row, of equal length."""
         prepared = prepared_labels(row)
         if prepared is None:

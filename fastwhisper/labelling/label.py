@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from ..data.loading import DatasetSource, load_speech_dataset
+from ..data.row_store import RowStore
 from ..errors import InputError, check_positive
 from ..transcription.checkpoints import load_checkpoint
 from ..transcription.decoding import GenerationOptions
+from .label_states import StatesSettings, keep_states
 from .pseudo_labels import LabelReport, LabelSettings, label_dataset, this_process
 
 
@@ -32,6 +35,11 @@ def label(
     trust_remote_code: bool = False,
     on_bad_audio: str = "skip",
     num_proc: int | None = None,
+    teacher_cache: str | os.PathLike | None = None,
+    cache_dtype: str = "float16",
+    timestamp_probability: float = 0.2,
+    prompt_probability: float = 0.2,
+    seed: int = 42,
 ) -> LabelReport | None:
     r"""Transcribe a dataset with a teacher, as training data for its student.
 
@@ -51,6 +59,10 @@ def label(
         device (`str`, *optional*): By default that of this process.
         dtype, trust_remote_code (*optional*): As for [`load_checkpoint`].
         on_bad_audio, num_proc (*optional*): As for [`label_dataset`].
+        teacher_cache (`str` or `os.PathLike`, *optional*): Folder for the teacher's last decoder states on the labels,
+            from which `distill` then learns without running the teacher.
+        cache_dtype, timestamp_probability, prompt_probability, seed (*optional*): Those that `distill` will be given,
+            whose `teacher_dtype` must be this `dtype`. Only `teacher_cache` needs them.
 
     Returns:
         `LabelReport`, or `None` on every process but the first.
@@ -61,6 +73,9 @@ def label(
     check_positive(batch_size=batch_size)
     if wer_filter is not None and not 0 <= wer_filter < float("inf"):
         raise InputError(f"wer_filter must be a number of 0 or more, not {wer_filter}")
+    kept = None
+    if teacher_cache is not None:
+        kept = StatesSettings(teacher_cache, cache_dtype, timestamp_probability, prompt_probability, seed)
     state = this_process()
     with state.local_main_process_first():
         rows = load_speech_dataset(
@@ -87,7 +102,14 @@ def label(
         **({"trust_remote_code": True} if trust_remote_code else {}),
     }
     settings = LabelSettings(options, source)
-    return label_dataset(teacher, processor, rows, Path(output), settings, wer_filter, on_bad_audio, num_proc)
+    if teacher_cache is not None:
+        RowStore(teacher_cache)  # refused now if it cannot be written in, not after hours
+    report = label_dataset(teacher, processor, rows, Path(output), settings, wer_filter, on_bad_audio, num_proc)
+    if kept is None:
+        return report
+    state.wait_for_everyone()  # for the table
+    told = keep_states(teacher, model, processor, Path(output), options, kept, state)
+    return replace(report, cache=told) if report is not None else None
 
 
 def _recorded(name: str | os.PathLike) -> str:

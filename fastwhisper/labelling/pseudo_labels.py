@@ -49,12 +49,14 @@ class LabelReport:
         labelled (`int`): rows that the teacher transcribed.
         kept (`int`): rows in the table; the others disagreed with their reference.
         dropped (`Counter[str]`): rows without usable audio, by reason.
+        cache (`str`, *optional*): what was computed for the cache of the teacher's states, and its size.
     """
 
     metadata: Path
     labelled: int
     kept: int
     dropped: Counter[str]
+    cache: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,26 @@ from ..data.collator import SpeechCollator
 from ..errors import InputError
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 from .askd_arguments import ASKDTrainingArguments, check_way_of_running
+from .askd_caches import ASKDCaches
 from .askd_teachers import encoder_is_frozen, is_compiled, whisper_of
 
 
-def check_models(model: nn.Module, teacher_model: PreTrainedModel | None, args: ASKDTrainingArguments) -> None:
+def check_models(
+    model: nn.Module, teacher_model: PreTrainedModel | None, caches: ASKDCaches, args: ASKDTrainingArguments
+) -> None:
     """Check what does not depend on which weights are frozen.
 
     Raises:
         InputError: for a missing teacher, label smoothing, compiled models, an adapted output layer, and several GPUs.
     """
-    if args.teacher_weight > 0.0 and teacher_model is None:
+    if teacher_model is not None and caches.teacher:
+        raise InputError("give teacher_model or a cache of the teacher's states, which runs the teacher itself")
+    if args.encoder_weight > 0.0 and caches.teacher:
+        raise InputError(
+            f"encoder_weight={args.encoder_weight} needs its encoder in every step: leave out teacher_cache, "
+            "or set it to 0"
+        )
+    if args.teacher_weight > 0.0 and teacher_model is None and not caches.teacher:
         raise InputError(f"teacher_weight={args.teacher_weight} needs a teacher_model; set it to 0 to go without")
     if args.label_smoothing_factor:
         raise InputError("label_smoothing_factor is not part of the ASKD loss: set it to 0")

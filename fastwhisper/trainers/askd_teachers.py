@@ -11,7 +11,13 @@ from accelerate.utils import is_compiled_module
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PreTrainedModel, ProcessorMixin, WhisperForConditionalGeneration
+from transformers import (
+    PreTrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 
 from ..errors import InputError
 from .askd_loss import Predictions
@@ -28,21 +34,21 @@ def is_compiled(model: nn.Module) -> bool:
 
 
 def check_teacher(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel,
+    student: WhisperConfig,
+    teacher: PreTrainedConfig,
     processor: ProcessorMixin | None,
     teacher_processor: ProcessorMixin | None,
 ) -> None:
-    """Refuse a teacher whose inputs or outputs differ from the student's.
+    """Refuse a teacher whose inputs or outputs differ from the student's, by their configs and processors.
 
     Raises:
         InputError: names every difference: vocabulary, mel bins, window, start and pad token, sampling rate.
     """
     fields = ("vocab_size", "num_mel_bins", "max_source_positions", "decoder_start_token_id", "pad_token_id")
     differences = [
-        f"{field} {getattr(teacher.config, field, None)} (teacher) against {getattr(student.config, field)} (student)"
+        f"{field} {getattr(teacher, field, None)} (teacher) against {getattr(student, field)} (student)"
         for field in fields
-        if getattr(teacher.config, field, None) != getattr(student.config, field)
+        if getattr(teacher, field, None) != getattr(student, field)
     ]
     if processor is not None and teacher_processor is not None:
         mine, its = processor.feature_extractor, teacher_processor.feature_extractor
@@ -69,19 +75,24 @@ def shares_encoder(student: nn.Module, teacher: PreTrainedModel) -> bool:
     """
     if not encoder_is_frozen(student):
         return False
-    encoder = whisper_of(student).model.encoder
-    weights = {name.replace(".base_layer.", "."): weight for name, weight in encoder.state_dict().items()}
-    adapters = [name for name in weights if ".lora_" in name]
-    if any(".lora_B." in name and torch.any(weights[name] != 0) for name in adapters):
-        return False
-    for name in adapters:
-        del weights[name]
+    weights = frozen_encoder_weights(student)
     its = teacher.model.encoder.state_dict()
     return weights.keys() == its.keys() and all(
         weights[name].shape == its[name].shape
         and torch.equal(weights[name].to(its[name].dtype), its[name].to(weights[name].device))
         for name in its
     )
+
+
+def frozen_encoder_weights(student: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of a frozen encoder by their names, without adapters that change nothing."""
+    encoder = whisper_of(student).model.encoder
+    weights = {name.replace(".base_layer.", "."): weight for name, weight in encoder.state_dict().items()}
+    adapters = [name for name in weights if ".lora_" in name]
+    if not any(".lora_B." in name and torch.any(weights[name] != 0) for name in adapters):
+        for name in adapters:
+            del weights[name]
+    return weights
 
 
 @contextlib.contextmanager

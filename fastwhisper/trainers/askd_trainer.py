@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..hub_cards.hub_trainer import HubTrainerMixin
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 from .askd_arguments import ASKDTrainingArguments
+from .askd_caches import ASKDCaches
 from .askd_checks import check_encoder_settings, check_models, check_true_length
 from .askd_log import LossLog
 from .askd_loss import LossSums, LossWeights, Predictions, askd_loss
@@ -29,6 +30,7 @@ from .askd_teachers import (
     shares_encoder,
     whisper_of,
 )
+from .cached_rows import CACHED
 from .encoder_distance import AUDIO_FRAMES, EncoderDistance, give_encoder_its_rate
 from .finite_steps import ROW_NAMES, FiniteSteps, NamedRows
 from .true_length_rows import DrawnRows, TrueLengthSampler, cutting, grouped
@@ -57,6 +59,8 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         train_seconds (`Sequence[float | None]`, *optional*): length of each training row's audio, as [`usable_rows`]
             found it; where it is not known, files' headers and prepared features are read before training at true
             length.
+        caches (`ASKDCaches`, *optional*): what is read in place of running the teacher or a frozen encoder; then a
+            `SpeechCollator` makes the batches of training, and a cache of the teacher stands for `teacher_model`.
         kwargs: as for `Seq2SeqTrainer`. Batches are dicts of `input_features` (batch, mel, frames), `labels`
             (batch, tokens; -100 masked), optionally `decoder_input_ids`, `decoder_attention_mask`, `attention_mask`.
             With `true_length` or `encoder_weight`, `data_collator` is a [`SpeechCollator`].
@@ -64,7 +68,7 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
     Raises:
         InputError: for a teacher that does not fit the student, a missing teacher, a student whose output layer is
             adapted by PEFT, label smoothing, several GPUs in one process, what shards or compiles the models, and
-            settings of true length and of the encoder that contradict the models.
+            settings of true length, of the encoder and of the caches that contradict the models or the batches.
     """
 
     # `compute_loss` divides by the tokens of the whole accumulated batch itself.
@@ -84,11 +88,13 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         *,
         teacher_processing_class: ProcessorMixin | None = None,
         train_seconds: Sequence[float | None] | None = None,
+        caches: ASKDCaches | None = None,
         **kwargs,
     ) -> None:
         if model is None or not isinstance(args, ASKDTrainingArguments):
             raise InputError("ASKDTrainer needs model= and args=ASKDTrainingArguments(...)")
-        check_models(model, teacher_model, args)
+        self._caches = caches or ASKDCaches()
+        check_models(model, teacher_model, self._caches, args)
         if args.freeze_encoder:
             whisper_of(model).freeze_encoder()
         check_true_length(model, args, kwargs.get("data_collator"))
@@ -96,8 +102,13 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         self.teacher_model = teacher_model
         self._encoder_is_frozen = encoder_is_frozen(model)
         self._encoder_is_shared = False
+        taught_by = self._caches.teacher.teacher if self._caches.teacher else teacher_model
+        if taught_by is not None:
+            processor = kwargs.get("processing_class")
+            check_teacher(whisper_of(model).config, taught_by.config, processor, teacher_processing_class)
+        if self._caches:
+            self._caches.check(model, kwargs.get("data_collator"), args.true_length, kwargs.get("train_dataset"))
         if teacher_model is not None:
-            check_teacher(whisper_of(model), teacher_model, kwargs.get("processing_class"), teacher_processing_class)
             self._encoder_is_shared = not args.true_length and shares_encoder(model, teacher_model)
             teacher_model.eval().requires_grad_(False)
         # Whether the batches say how long their rows are, and how much of each the student hears.
@@ -137,8 +148,13 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         sent = self.args.accelerator_config.dispatch_batches  # type: ignore[union-attr]
         if self._cuts_rows:
             self.data_collator = cutting(collate, self.args)
+        if self._caches:
+            positions = whisper_of(self.model).config.max_source_positions
+            self.data_collator = self._caches.rows(self.data_collator, positions)  # type: ignore[arg-type]
         if not (sent or sent is None and is_stream):
             self.data_collator = NamedRows(self.data_collator)
+        elif self._caches:
+            raise InputError("the caches need batches that each process makes itself: set dispatch_batches to false")
         if self.args.true_length and not is_stream:
             self._sampler = grouped(rows, self._train_seconds, collate, self.args)
             self.train_dataset = DrawnRows(rows)
@@ -174,7 +190,8 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         self._loss_log = LossLog(self.args.device)
         weight = self.args.encoder_weight
         self._encoder_distance = EncoderDistance(weight, self.args.device) if weight > 0.0 else None
-        self._teacher_released = self.teacher_model is None
+        self._teacher_released = self.teacher_model is None and self._caches.teacher is None
+        self._caches.want_teacher(self.args.teacher_weight > 0.0)
         self._running_ce: list[float] | None = None
         if self.teacher_model is not None:
             self._teacher_parts().to(self.args.device)
@@ -203,12 +220,12 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
 
     def _loss_sums(self, model: nn.Module, inputs: dict[str, Any]) -> LossSums:
         inputs = dict(inputs)
-        labels = inputs.pop("labels")
+        labels, cached = inputs.pop("labels"), inputs.pop(CACHED, {})
         audio_frames = inputs.pop(AUDIO_FRAMES, None)
         self._give_decoder_inputs(inputs, labels)
         targets = labels.ne(-100)
-        heard = self._student_hears(inputs)
-        teacher, its_states = self._ask_teacher(inputs, heard, targets)
+        heard = self._student_hears(inputs, cached)
+        teacher, its_states = self._ask_teacher(inputs, heard, targets, cached)
         self_teacher = self._ask_self_teacher(inputs, heard, targets)
         student, states = predict_with_states(model, self.model, heard, targets)
         if self._encoder_distance is not None and its_states is not None:
@@ -225,15 +242,17 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
             pad, start = config.pad_token_id, config.decoder_start_token_id
             inputs["decoder_input_ids"] = shift_tokens_right(labels, pad, start)  # type: ignore[arg-type]
 
-    def _student_hears(self, inputs: dict[str, Any]) -> dict[str, Any]:
+    def _student_hears(self, inputs: dict[str, Any], cached: dict[str, Any]) -> dict[str, Any]:
         """The student's inputs: features as long as its longest row, or what its frozen encoder made of them."""
         heard = dict(inputs)
         if not self.args.true_length:
             heard.pop("context_frames", None)
-        else:
+        elif "input_features" in inputs:
             # Next to no margin leaves more in the batch than any row is heard with.
             heard["input_features"] = inputs["input_features"][..., : int(inputs["context_frames"].max())]
-        if self._encoder_is_frozen:
+        if "encoder" in cached:
+            heard["encoder_outputs"] = self._caches.encoder_output(cached, heard, self._encode)
+        elif self._encoder_is_frozen:
             heard["encoder_outputs"] = self._encode(heard)
         else:
             heard["input_features"] = heard["input_features"].clone()  # SpecAugment masks it in place
@@ -241,11 +260,14 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
 
     @torch.no_grad()
     def _ask_teacher(
-        self, inputs: dict[str, Any], heard: dict[str, Any], targets: torch.Tensor
+        self, inputs: dict[str, Any], heard: dict[str, Any], targets: torch.Tensor, cached: dict[str, Any]
     ) -> tuple[Predictions | None, torch.Tensor | None]:
         """What the teacher predicts while it has a weight, and its encoder's states while their distance has one."""
         if self.weights.teacher_weight == 0.0 and self._encoder_distance is None:
             return None, None
+        if self._caches.teacher:
+            window = self._whole_window(inputs) if "input_features" in inputs else inputs
+            return self._caches.teacher_predictions(cached, window, targets), None
         hears = _cast(heard if self._encoder_is_shared else self._teacher_hears(inputs), self.teacher_model.dtype)
         if self.weights.teacher_weight > 0.0:
             teacher, states = predict_with_states(self.teacher_model, self.teacher_model, hears, targets)
@@ -255,12 +277,16 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
 
     def _teacher_hears(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The teacher's inputs: clean windows."""
-        hears = {name: value for name, value in inputs.items() if name != "context_frames"}
-        if self._cuts_rows:
-            window = 2 * self.teacher_model.config.max_source_positions
-            hears["input_features"] = pad_to_window(inputs["input_features"], window)
+        hears = self._whole_window(inputs)
         if isinstance(self.teacher_model, FastWhisperForConditionalGeneration):
             hears["true_length"] = False
+        return hears
+
+    def _whole_window(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        hears = {name: value for name, value in inputs.items() if name != "context_frames"}
+        if self._cuts_rows:
+            window = 2 * whisper_of(self.model).config.max_source_positions
+            hears["input_features"] = pad_to_window(inputs["input_features"], window)
         return hears
 
     @torch.no_grad()
@@ -300,7 +326,9 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
             teacher_weight = gap_weight(bound, args.teacher_weight, *self._running_ce)
         if teacher_weight == 0.0 and not self._teacher_released:
             self._teacher_released = True
-            self._teacher_parts(at_the_end=True).to("cpu")
+            self._caches.want_teacher(False)
+            if self.teacher_model is not None:
+                self._teacher_parts(at_the_end=True).to("cpu")
         self_weight = self_weight_at(
             progress, args.schedule, args.mode, args.self_weight, args.teacher_decay_end, teacher_weight
         )

@@ -3,7 +3,7 @@
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from datasets import IterableDataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import WhisperForConditionalGeneration, WhisperProcessor, set_seed
+from transformers import TrainerCallback, WhisperForConditionalGeneration, WhisperProcessor, set_seed
 from transformers.trainer_utils import IntervalStrategy
 
 from ..data.collator import SpeechCollator
@@ -29,8 +29,10 @@ from ..hub_cards.push import upload_folder_to_hub
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 from ..transcription.checkpoints import DTYPES, load_checkpoint, load_whisper
 from ..transcription.decoding import known_languages
+from ..transcription.lazy_whisper import outline
 from .askd_arguments import ASKDTrainingArguments
 from .askd_trainer import STATE_FILE, ASKDTrainer
+from .distill_caches import CacheSettings, tell_before, told_after
 from .stop_signals import StopAtSignal
 from .training_bar import show_training_bar
 from .whole_checkpoints import STAGING, check_checkpoint, checkpoints, last_whole_checkpoint, written_whole
@@ -48,11 +50,13 @@ class DistillReport:
         folder (`Path`): the student, ready for the Hub.
         trainer (`ASKDTrainer`): the trainer, after training.
         url (`str`, *optional*): address of the commit, if the student was pushed.
+        caches (`tuple[str, ...]`): a line for each cache, on what was computed for it and its size.
     """
 
     folder: Path
     trainer: ASKDTrainer
     url: str | None = None
+    caches: tuple[str, ...] = ()
 
 
 def _holding_its_folder(distill: Callable[..., DistillReport]) -> Callable[..., DistillReport]:
@@ -96,6 +100,10 @@ def distill(
     trust_remote_code: bool = False,
     on_bad_audio: str = "skip",
     num_proc: int | None = None,
+    teacher_cache: str | os.PathLike | None = None,
+    encoder_cache: str | os.PathLike | None = None,
+    cache_dtype: str = "float16",
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> DistillReport:
     r"""Train a student with ASKD, and write it as a Hub-ready folder into `training_arguments.output_dir`.
 
@@ -125,6 +133,12 @@ def distill(
         on_bad_audio (`str`, *optional*, defaults to `"skip"`): `"stop"` makes audio that is empty or cannot be decoded
             an error.
         num_proc (`int`, *optional*): Processes that check the rows; by default this one does.
+        teacher_cache (`str` or `os.PathLike`, *optional*): Folder for the teacher's last decoder states: the teacher
+            runs once for a row, whatever the epoch, the settings and the process, and never for a row that is there.
+        encoder_cache (`str` or `os.PathLike`, *optional*): Folder for the output of the student's frozen encoder.
+        cache_dtype (`str`, *optional*, defaults to `"float16"`): What both are kept in; in float32 a training is the
+            one without caches.
+        callbacks (`Sequence[TrainerCallback]`, *optional*): More callbacks of the Trainer.
 
     Returns:
         `DistillReport`
@@ -144,10 +158,16 @@ def distill(
         raise InputError(f"lora_rank={lora_rank} must be from 0, which trains all weights, to {MOST_RANKS}")
     if teacher_dtype not in DTYPES:
         raise InputError(f"there is no dtype {teacher_dtype!r}; choose one of {', '.join(DTYPES)}")
+    cache_settings = CacheSettings(teacher_cache, encoder_cache, cache_dtype)
+    cache_settings.check(training_arguments)
     # Before anything is drawn: adapters start at random, and the Trainer sets its seed only after they are made.
     set_seed(training_arguments.seed)
     with training_arguments.main_process_first():
-        teacher_model, teacher_processor = load_checkpoint(teacher, "cpu", "float32", trust_remote_code)
+        # Weights that nothing is built from wait for a row that the cache lacks.
+        if teacher_cache is not None and student is not None and not trust_remote_code:
+            teacher_model, teacher_processor = outline(teacher)
+        else:
+            teacher_model, teacher_processor = load_checkpoint(teacher, "cpu", "float32", trust_remote_code)
         model, processor = _student(
             teacher_model,
             teacher_processor,
@@ -196,35 +216,41 @@ def distill(
         eval_rows = load(dataset, dataset_config, eval_split, eval_limit, False).dataset
     card = ModelCardCallback(teacher_model, datasets=_names(dataset), language=language)
     stop = StopAtSignal()
+    collator = SpeechCollator(
+        processor,
+        language=language,
+        task=task,
+        timestamp_probability=timestamp_probability,
+        prompt_probability=prompt_probability,
+        max_target_positions=model.config.max_target_positions,
+        seed=training_arguments.seed,
+        pad_token_id=model.config.pad_token_id,
+    )
+    trained = _with_lora(model, lora_rank, str(training_arguments.output_dir)) if lora_rank else model
+    caches = cache_settings.open(teacher, teacher_dtype, teacher_model, trained, processor, trust_remote_code)
     trainer = ASKDTrainer(
-        model=_with_lora(model, lora_rank, str(training_arguments.output_dir)) if lora_rank else model,
-        teacher_model=teacher_model,
+        model=trained,
+        teacher_model=None if caches.teacher else teacher_model,
+        caches=caches,
         args=training_arguments,
         train_dataset=rows,
         train_seconds=usable.seconds,
         eval_dataset=eval_rows,
-        data_collator=SpeechCollator(
-            processor,
-            language=language,
-            task=task,
-            timestamp_probability=timestamp_probability,
-            prompt_probability=prompt_probability,
-            max_target_positions=model.config.max_target_positions,
-            seed=training_arguments.seed,
-            pad_token_id=model.config.pad_token_id,
-        ),
+        data_collator=collator,
         compute_metrics=training_metrics(processor, language) if eval_rows is not None else None,
         processing_class=processor,
         teacher_processing_class=teacher_processor,
-        callbacks=[card, stop],
+        callbacks=[card, stop, *callbacks],
     )
+    del teacher_model  # the caches may let go of it
+    tell_before(caches, rows, usable.seconds, collator, trained, training_arguments)
     show_training_bar(trainer)
     with stop.listening():
         trainer.train(resume_from_checkpoint=checkpoint)
-    folder, url = Path(str(training_arguments.output_dir)), None
+    folder, url, told = Path(str(training_arguments.output_dir)), None, told_after(caches)
     if trainer.is_world_process_zero():
         url = _write_student(trainer, processor, card, folder)
-    return DistillReport(folder, trainer, url)
+    return DistillReport(folder, trainer, url, told)
 
 
 def _checkpoint(arguments: ASKDTrainingArguments) -> str | None:

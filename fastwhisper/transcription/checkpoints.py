@@ -78,7 +78,7 @@ def load_whisper(
         InputError: as [`load_checkpoint`], or for a class of its own that is no such Whisper.
     """
     code = check_model_folder(name, trust_remote_code)
-    config = _whisper_config(name, code)
+    config = whisper_config(name, code)
     with loading(name, "the processor"):
         # The class by its name: AutoProcessor would look for one that the checkpoint names itself.
         own = code & {"AutoProcessor", "AutoTokenizer", "AutoFeatureExtractor"}
@@ -103,7 +103,7 @@ def load_encoder(name: str, trust_remote_code: bool = False) -> tuple[PreTrained
         InputError: if there is no such Whisper, or if the two do not fit.
     """
     code = check_model_folder(name, trust_remote_code)
-    config = _whisper_config(name, code)
+    config = whisper_config(name, code)
     with loading(name, "the encoder"):
         own = AutoModel.from_pretrained(name, trust_remote_code=True) if "AutoModel" in code else None
         encoder = load_speech_encoder(name if own is None else own)
@@ -141,8 +141,19 @@ def check_device(device: str) -> None:
         raise InputError(f"there is no device {device!r} here: the last one is {asked.type}:{count - 1}")
 
 
-def _whisper_config(name: str, code: set[str]) -> WhisperConfig:
-    """The config of a Whisper whose files are intact, by its own code where that is to be run."""
+def whisper_config(name: str, code: set[str] | None = None) -> WhisperConfig:
+    """The config of a Whisper whose files are intact, by its own code where that is to be run.
+
+    Args:
+        name (`str`): name on the Hub or folder.
+        code (`set[str]`, *optional*): AutoClasses of its own to use, by `check_model_folder`; none by default.
+
+    Raises:
+        InputError: if there is no such Whisper.
+    """
+    if code is None:
+        check_model_folder(name)
+        code = set()
     with loading(name, "config.json"):
         config = AutoConfig.from_pretrained(name, trust_remote_code="AutoConfig" in code)
     if not isinstance(config, WhisperConfig):

@@ -237,7 +237,7 @@ def draws(processor, rows, seed=0):
     """For each text whether it got timestamps and whether a prompt."""
     collator = SpeechCollator(processor, timestamp_probability=0.2, prompt_probability=0.5, seed=seed)
     random.random(), torch.rand(1)
-    encoded = {r["text"]: collator._decoder_sequences(r) for r in rows}
+    encoded = {r["text"]: collator.decoder_sequences(r) for r in rows}
     bare = processor.tokenizer.convert_tokens_to_ids("<|notimestamps|>")
     return {text: (bare not in inputs, (labels == -100).any().item()) for text, (inputs, labels) in encoded.items()}
 

@@ -1,0 +1,193 @@
+"""The caches of an ASKD training: the teacher's states and the frozen encoder's output, each computed once a row."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import IterableDataset
+from transformers import WhisperFeatureExtractor
+
+from ..data.collator import CONTEXT_FRAMES, SpeechCollator
+from ..data.row_store import RowStore, content_key
+from ..data.stored_states import StoredStates, extractor_key, weights_key
+from ..errors import InputError
+from ..modeling.true_length_whisper import TrueLengthEncoderOutput
+from ..transcription.teacher_states import TeacherStates
+from .askd_loss import Predictions
+from .askd_teachers import encoder_is_frozen, frozen_encoder_weights, whisper_of
+from .cached_rows import CachedRows, Found
+
+Encode = Callable[[dict[str, Any]], Any]
+
+
+@dataclass
+class ASKDCaches:
+    r"""What an [`ASKDTrainer`] reads in place of running models, and keeps where it had to run them.
+
+    Args:
+        teacher (`TeacherStates`, *optional*): in place of a `teacher_model`.
+        encoder (`StoredStates`, *optional*): the output of the student's encoder, by [`encoder_states`].
+
+    Attributes:
+        computed (`dict[str, int]`): rows that this process ran the `teacher` and the `encoder` for.
+        damaged (`dict[str, int]`): those of them whose entry was damaged.
+        reads_teacher (`bool`): whether the training needs the teacher's states.
+    """
+
+    teacher: TeacherStates | None = None
+    encoder: StoredStates | None = None
+    computed: dict[str, int] = field(default_factory=lambda: {"teacher": 0, "encoder": 0})
+    damaged: dict[str, int] = field(default_factory=lambda: {"teacher": 0, "encoder": 0})
+
+    def __post_init__(self) -> None:
+        self._rows: CachedRows | None = None
+        self._projection: torch.Tensor | None = None
+        self.reads_teacher = self.teacher is not None
+
+    def __bool__(self) -> bool:
+        return self.teacher is not None or self.encoder is not None
+
+    def check(self, student: nn.Module, collate: Any, true_length: bool, rows: Any) -> None:
+        """Check that a student and a collator can be trained with these caches, on these rows.
+
+        Raises:
+            InputError: for an encoder that is trained, or hears otherwise every time; for another collator; for a
+                stream at true length, of which nothing is known before it is heard.
+        """
+        if not isinstance(collate, SpeechCollator):
+            raise InputError("the caches know rows by what SpeechCollator makes of them: give data_collator= one")
+        if self.encoder is not None and not encoder_is_frozen(student):
+            raise InputError("encoder_cache needs a frozen encoder: the output of one in training changes")
+        if self.encoder is not None and true_length and isinstance(rows, IterableDataset):
+            raise InputError("encoder_cache at true length needs rows whose length is known, not a stream")
+        if self.encoder is not None:
+            check_same_every_time(student, collate.processor.feature_extractor)
+
+    def stored(self) -> dict[str, StoredStates]:
+        """Those that there are, by name."""
+        found = {"teacher": self.teacher.stored if self.teacher else None, "encoder": self.encoder}
+        return {name: stored for name, stored in found.items() if stored is not None}
+
+    def rows(self, collate: SpeechCollator, positions: int) -> CachedRows:
+        """The collator of the training batches."""
+        stored = self.stored()
+        self._rows = CachedRows(collate, stored.get("teacher"), stored.get("encoder"), positions)
+        self._rows.want_teacher(self.reads_teacher)
+        return self._rows
+
+    def want_teacher(self, wanted: bool) -> None:
+        """Whether the teacher's states are read from now on; where not, what is loaded of it goes."""
+        self.reads_teacher = wanted and self.teacher is not None
+        if self._rows is not None:
+            self._rows.want_teacher(self.reads_teacher)
+        if not self.reads_teacher:
+            self._projection = None
+            self.let_teacher_go()
+
+    def let_teacher_go(self) -> None:
+        """Free what is loaded of the teacher; it is loaded again where a row lacks."""
+        if self.teacher is not None:
+            self.teacher.teacher.let_go()
+
+    def teacher_predictions(
+        self, cached: dict[str, Any], inputs: dict[str, Any], targets: torch.Tensor
+    ) -> Predictions:
+        """What the teacher predicts for the target tokens of a batch; it runs for the rows that are not kept.
+
+        Args:
+            cached (`dict`): what `CachedRows` found.
+            inputs (`dict`): `input_features` `(batch, mel, frames)`, where a row lacks, and `decoder_input_ids`.
+            targets (`torch.Tensor`): `(batch, tokens)`, true where the label is not masked.
+        """
+        teacher = self.teacher
+        assert teacher is not None
+        found = Found(**cached["teacher"])
+        self.damaged["teacher"] += found.damaged
+
+        def compute(missing: torch.Tensor, keys: list[str]) -> torch.Tensor:
+            self.computed["teacher"] += len(keys)
+            heard, ids = inputs["input_features"][missing], inputs["decoder_input_ids"][missing]
+            return teacher.compute(keys, heard, ids, targets[missing])
+
+        if self._projection is None:
+            self._projection = teacher.teacher.output_layer.to(targets.device, torch.float32)
+        return Predictions(_completed(found, targets.device, compute).float(), self._projection)
+
+    def encoder_output(self, cached: dict[str, Any], inputs: dict[str, Any], encode: Encode) -> Any:
+        """Output of the frozen encoder, `(batch, positions, hidden)` first; it runs for the rows that are not kept.
+
+        Args:
+            cached (`dict`): what `CachedRows` found.
+            inputs (`dict`): `input_features` `(batch, mel, frames)`, where a row lacks, and `decoder_input_ids`; at
+                true length `context_frames` `(batch,)`.
+            encode (`Callable`): runs the encoder on features and contexts.
+        """
+        stored = self.encoder
+        assert stored is not None
+        found = Found(**cached["encoder"])
+        self.damaged["encoder"] += found.damaged
+        device = inputs["decoder_input_ids"].device
+
+        def compute(missing: torch.Tensor, keys: list[str]) -> torch.Tensor:
+            self.computed["encoder"] += len(keys)
+            heard = {name: inputs[name][missing] for name in ("input_features", CONTEXT_FRAMES) if name in inputs}
+            # What is kept must not depend on the precision of a training.
+            with torch.autocast(device.type, enabled=False):
+                output = encode(heard)[0]
+            lengths = [length for length, there in zip(found.lengths, found.present, strict=True) if not there]
+            rows = zip(keys, output, lengths, strict=True)
+            return torch.cat([stored.write(key, states[:length]) for key, states, length in rows])
+
+        rows = _completed(found, device, compute).float().split(found.lengths)
+        if len(set(found.lengths)) == 1:
+            return (torch.stack(rows),)
+        return TrueLengthEncoderOutput(
+            last_hidden_state=pad_sequence(rows, batch_first=True),  # type: ignore[arg-type]
+            positions=torch.tensor(found.lengths, device=device),
+        )
+
+
+def check_same_every_time(student: nn.Module, extractor: WhisperFeatureExtractor) -> None:
+    """Check that a student's encoder hears a row in the same way every time.
+
+    Raises:
+        InputError: if it does not.
+    """
+    config = whisper_of(student).config
+    if config.apply_spec_augment and (config.mask_time_prob > 0 or config.mask_feature_prob > 0):
+        raise InputError(
+            "SpecAugment masks the student's audio anew every time, so that no output of its encoder can be kept: "
+            "leave out encoder_cache, or set apply_spec_augment in the student's config.json to false"
+        )
+    if extractor.dither:
+        raise InputError("dither adds noise to the audio anew every time: leave out encoder_cache, or set it to 0")
+
+
+def encoder_states(
+    student: nn.Module, store: RowStore, extractor: WhisperFeatureExtractor, dtype: torch.dtype
+) -> StoredStates:
+    """Where the output of a student's frozen encoder is kept, in a precision."""
+    config = whisper_of(student).config
+    settings = f"{config.encoder_attention_heads} {config.activation_function} {config.scale_embedding}"
+    weights = weights_key(frozen_encoder_weights(student))
+    made_by = content_key("encoder", weights, settings, extractor_key(extractor))
+    return StoredStates(store, made_by, config.d_model, dtype)
+
+
+def _completed(
+    found: Found, device: torch.device, compute: Callable[[torch.Tensor, list[str]], torch.Tensor]
+) -> torch.Tensor:
+    """The states of all rows, one after another, `(positions, hidden)`: those found, and the others computed."""
+    states = found.states.to(device)
+    if all(found.present):
+        return states
+    present = torch.tensor(found.present, device=device)
+    computed = compute(~present, [key for key, there in zip(found.keys, found.present, strict=True) if not there])
+    is_found = present.repeat_interleave(torch.tensor(found.lengths, device=device))
+    whole = computed.new_empty(len(is_found), computed.shape[1])
+    whole[is_found] = states
+    whole[~is_found] = computed
+    return whole

@@ -1,0 +1,166 @@
+"""The caches of `distill`: what they are opened from, and what is told of them before and at the end."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate.utils import gather_object
+from datasets import Dataset
+from torch import nn
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+from ..data.collator import SpeechCollator
+from ..data.loading import SpeechDataset
+from ..data.row_store import RowStore, readable_size
+from ..data.stored_states import StoredStates, heard_key
+from ..errors import InputError
+from ..progress import progress_bar
+from ..transcription.checkpoints import DTYPES
+from ..transcription.lazy_whisper import LazyWhisper
+from ..transcription.teacher_states import TeacherStates, row_key, target_tokens
+from .askd_arguments import ASKDTrainingArguments
+from .askd_caches import ASKDCaches, check_same_every_time, encoder_states
+from .askd_teachers import whisper_of
+from .cached_rows import encoder_key, heard_positions
+from .true_length_rows import rows_contexts
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    r"""Which caches a training reads and fills.
+
+    Args:
+        teacher (`str` or `os.PathLike`, *optional*): folder of the teacher's last decoder states.
+        encoder (`str` or `os.PathLike`, *optional*): folder of the output of a frozen encoder.
+        dtype (`str`, *optional*, defaults to `"float16"`): what both are kept in.
+
+    Raises:
+        InputError: for a precision that is none.
+    """
+
+    teacher: str | os.PathLike | None = None
+    encoder: str | os.PathLike | None = None
+    dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise InputError(f"there is no cache_dtype {self.dtype!r}; choose one of {', '.join(DTYPES)}")
+
+    def check(self, arguments: ASKDTrainingArguments) -> None:
+        """Check, before anything is loaded, that a training can have these caches.
+
+        Raises:
+            InputError: for the cache of an encoder that is trained.
+        """
+        if self.encoder is not None and not arguments.freeze_encoder:
+            raise InputError(
+                "--encoder_cache needs --freeze_encoder true: the output of an encoder in training changes"
+            )
+
+    def open(
+        self,
+        teacher: str | os.PathLike,
+        teacher_dtype: str,
+        teacher_model: WhisperForConditionalGeneration,
+        student: nn.Module,
+        processor: WhisperProcessor,
+        trust_remote_code: bool = False,
+    ) -> ASKDCaches:
+        """Open the caches.
+
+        Args:
+            teacher (`str` or `os.PathLike`): its name or folder.
+            teacher_dtype (`str`): the precision that it runs in.
+            teacher_model (`WhisperForConditionalGeneration`): the teacher in that precision, or an outline of it.
+            student (`nn.Module`): with its adapters.
+            processor (`WhisperProcessor`): what makes the features of both.
+            trust_remote_code (`bool`, *optional*, defaults to `False`): as for [`load_checkpoint`].
+
+        Raises:
+            InputError: for a folder that cannot be written in, and for a student that hears otherwise every time.
+        """
+        caches, extractor, dtype = ASKDCaches(), processor.feature_extractor, DTYPES[self.dtype]
+        if self.encoder is not None:
+            check_same_every_time(student, extractor)
+            caches.encoder = encoder_states(student, RowStore(self.encoder), extractor, dtype)
+        if self.teacher is not None:
+            store = RowStore(self.teacher)
+            lazy = LazyWhisper.of_checkpoint(teacher, teacher_dtype, trust_remote_code)
+            if teacher_model.device.type != "meta":
+                lazy.model = teacher_model.eval().requires_grad_(False)
+            caches.teacher = TeacherStates.of(lazy, store, extractor, dtype)
+        return caches
+
+
+def tell_before(
+    caches: ASKDCaches,
+    rows: SpeechDataset,
+    seconds: Sequence[float | None] | None,
+    collate: SpeechCollator,
+    student: nn.Module,
+    arguments: ASKDTrainingArguments,
+) -> None:
+    """Look for the rows of a data set in the caches, on all processes together, and tell what is there and what is
+    not. A teacher with nothing to do is let go. A stream is not looked through.
+
+    At true length an encoder's output is looked for at a row's own length; that of a whole window comes on top of it.
+    """
+    if not caches or not isinstance(rows, Dataset):
+        return
+    state = arguments.distributed_state
+    contexts: Sequence[int | None] = [None] * len(rows)
+    if caches.encoder is not None and arguments.true_length:
+        extractor = collate.processor.feature_extractor
+        contexts = rows_contexts(rows, seconds, extractor, arguments.true_length_margin)
+    positions = whisper_of(student).config.max_source_positions
+    # By cache: rows that lack, and the bytes that they will take.
+    lacking = {"teacher": [0, 0], "encoder": [0, 0]}
+    mine = range(state.process_index, len(rows), state.num_processes)
+    with progress_bar(state.is_main_process) as bar:
+        for index in bar.track(mine, description="looking into the caches"):
+            row = rows[index]
+            heard = heard_key(row)
+            if caches.reads_teacher:
+                stored = caches.teacher.stored  # type: ignore[union-attr]
+                inputs, labels = collate.decoder_sequences(row)
+                _count(lacking["teacher"], stored, row_key(stored, heard, inputs, labels), target_tokens(labels))
+            if caches.encoder is not None:
+                length = heard_positions(contexts[index], positions)
+                _count(lacking["encoder"], caches.encoder, encoder_key(caches.encoder, heard, length), length)
+    found: list[dict[str, list[int]]] = gather_object([lacking])
+    for name, stored in caches.stored().items():
+        if name == "teacher" and not caches.reads_teacher:
+            continue
+        count, size = (sum(one[name][part] for one in found) for part in range(2))
+        if name == "teacher" and not count:
+            caches.let_teacher_go()
+        if state.is_main_process:
+            expected = f"; the others will be computed, and take about {readable_size(size)}" if count else ""
+            logger.warning(
+                "%s_cache %s has %d of %d rows%s", name, stored.store.folder, len(rows) - count, len(rows), expected
+            )
+
+
+def told_after(caches: ASKDCaches) -> tuple[str, ...]:
+    """A line for each cache: what all processes computed, and the size of the folder."""
+    lines = []
+    for name, stored in caches.stored().items():
+        counts: list[Any] = gather_object([(caches.computed[name], caches.damaged[name])])
+        computed, damaged = (sum(part) for part in zip(*counts, strict=True))
+        anew = f", {damaged} of them as their entry was damaged" if damaged else ""
+        entries, size = stored.store.size()
+        lines.append(
+            f"{name}_cache {stored.store.folder}: {computed} rows computed{anew}; it has {entries} entries, "
+            f"{readable_size(size)}"
+        )
+    return tuple(lines)
+
+
+def _count(lacking: list[int], stored: StoredStates, key: str, length: int) -> None:
+    if key not in stored.store:
+        lacking[0] += 1
+        lacking[1] += stored.bytes_of(length)
