@@ -20,7 +20,7 @@ class FastWhisperConfig(WhisperConfig):
     r"""Configuration of a [`FastWhisperForConditionalGeneration`].
 
     `model_type` stays `"whisper"`: `pipeline`, prompts, CTranslate2 and vLLM are keyed on it, and a FastWhisper is a
-    Whisper with fewer layers. The extra fields are a record and do not affect computation.
+    Whisper with fewer layers. The extra fields are a record, except for the two of the true length.
 
     Args:
         teacher (`str`, *optional*):
@@ -35,6 +35,11 @@ class FastWhisperConfig(WhisperConfig):
             For each encoder layer of the student, the teacher layer that it was copied from.
         fastwhisper_version (`str`, *optional*):
             Version of the package that built the student.
+        true_length (`bool`, *optional*, defaults to `False`):
+            Encode a clip at its own length, not at 30 s. Only for a student that was trained so: others never stop
+            writing.
+        true_length_margin (`float`, *optional*, defaults to 0.5):
+            Seconds of silence kept behind the clip; the sum is rounded up to a whole second.
     """
 
     teacher: str | None = None
@@ -43,10 +48,14 @@ class FastWhisperConfig(WhisperConfig):
     decoder_layer_map: list[int] | None = None
     encoder_layer_map: list[int] | None = None
     fastwhisper_version: str | None = None
+    true_length: bool = False
+    true_length_margin: float | int = 0.5
 
     def __post_init__(self, **kwargs):
         kwargs.pop("attribute_map", None)
         super().__post_init__(**kwargs)
+        if not 0 <= self.true_length_margin < float("inf"):
+            raise ValueError(f"true_length_margin={self.true_length_margin} must be seconds, 0 or more")
 
     def to_diff_dict(self) -> dict[str, Any]:
         """What `config.json` contains: the settings that differ from the defaults, and those for plain Whisper."""

@@ -13,12 +13,15 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperProcessor
 
 from ..errors import InputError
+from ..modeling.true_length_whisper import context_frames
 from ..modeling.waveforms import SAMPLING_RATE
 from .audio import describe_audio, load_audio
 from .label_encoding import LabelEncoder, prepared_labels
 from .row_checks import WINDOW_TOLERANCE_SECONDS
+from .true_length_features import clip_frames, features_at_context
 
 IGNORED = -100
+FULL_LENGTH = "full_length"  # of a row: whether it is heard in a whole window
 
 
 @dataclass
@@ -30,7 +33,8 @@ class SpeechCollator:
     `input_features` or `labels` (and `decoder_input_ids`) are only padded. SpecAugment is left to the model.
 
     Whether a row gets its timestamps or its prompt depends only on the seed and the row: any order, any number of
-    processes and a resumed run draw the same.
+    processes and a resumed run draw the same. So does whether it is heard in a whole window, unless the row says so
+    itself, as `full_length`.
 
     Args:
         processor (`WhisperProcessor`):
@@ -53,6 +57,12 @@ class SpeechCollator:
             The model's; by default the tokenizer's, or its end of text if it has none.
         hears (`bool`, *optional*, defaults to `True`):
             Whether batches have `input_features`; without, no audio is read.
+        true_length (`bool`, *optional*, defaults to `False`):
+            Features of the rows' own lengths, for training; at evaluation the model cuts those of a window itself.
+        true_length_margin (`float`, *optional*, defaults to 0.5):
+            Seconds of silence behind a row; the sum is rounded up to a second.
+        full_length_probability (`float`, *optional*, defaults to 0.25):
+            Share of the rows that are heard in a whole window all the same.
     """
 
     processor: WhisperProcessor
@@ -64,11 +74,15 @@ class SpeechCollator:
     seed: int = 0
     pad_token_id: int | None = None
     hears: bool = True
+    true_length: bool = False
+    true_length_margin: float = 0.5
+    full_length_probability: float = 0.25
 
     def __post_init__(self) -> None:
         shares = {
             "timestamp_probability": self.timestamp_probability,
             "prompt_probability": self.prompt_probability,
+            "full_length_probability": self.full_length_probability,
         }
         for name, share in shares.items():
             if not 0.0 <= share <= 1.0:
@@ -83,7 +97,8 @@ class SpeechCollator:
 
         Returns:
             `dict[str, torch.Tensor]`: `input_features` (batch, mel, frames) float32; `labels` (batch, tokens) int64,
-            padding and prompt -100; where prompts are used `decoder_input_ids` (batch, tokens) int64.
+            padding and prompt -100; where prompts are used `decoder_input_ids` (batch, tokens) int64; at true length
+            `context_frames` and `audio_frames` (batch,) int64, see [`features_at_context`].
 
         Raises:
             InputError: for audio that cannot be read, is empty or longer than the window, or labels over the decoder's
@@ -91,13 +106,43 @@ class SpeechCollator:
         """
         sequences = [self.decoder_sequences(row) for row in rows]
         batch = {
-            **({"input_features": self._input_features(rows)} if self.hears else {}),
+            **(self._features(rows) if self.hears else {}),
             "labels": pad_sequence([labels for _, labels in sequences], batch_first=True, padding_value=IGNORED),
         }
         if self.prompt_probability > 0 or any(row.get("decoder_input_ids") is not None for row in rows):
             inputs = [inputs for inputs, _ in sequences]
             batch["decoder_input_ids"] = pad_sequence(inputs, batch_first=True, padding_value=self._pad)
         return batch
+
+    def _features(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        if not self.true_length:
+            return {"input_features": self._input_features(rows)}
+        clips = [self._clip(row) for row in rows]
+        full_length = [self._is_full_length(row) for row in rows]
+        return features_at_context(clips, full_length, self.true_length_margin, self.processor.feature_extractor)
+
+    def contexts(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Mel frames with which each row is heard."""
+        extractor = self.processor.feature_extractor
+        window = extractor.nb_max_frames
+        if not self.true_length:
+            return [window] * len(rows)
+        return [
+            window
+            if self._is_full_length(row)
+            else context_frames(clip_frames(self._clip(row), extractor), self.true_length_margin, window)
+            for row in rows
+        ]
+
+    def _clip(self, row: Mapping[str, Any]) -> np.ndarray | torch.Tensor:
+        return self._samples(row) if row.get("input_features") is None else _prepared_features(row)
+
+    def _is_full_length(self, row: Mapping[str, Any]) -> bool:
+        if row.get(FULL_LENGTH) is not None:
+            return bool(row[FULL_LENGTH])
+        prepared = row.get("audio") is None and row.get("input_features") is not None
+        content = _prepared_features(row).numpy().tobytes() if prepared else b""
+        return self._draws(row, b"full length" + content).random() < self.full_length_probability
 
     def _input_features(self, rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:
         """Log-mel features (batch, mel, frames) of the processor's window."""
@@ -107,7 +152,7 @@ class SpeechCollator:
             if row.get("input_features") is None:
                 samples[index] = self._samples(row)
             else:
-                features[index] = torch.as_tensor(np.asarray(row["input_features"], dtype=np.float32))
+                features[index] = _prepared_features(row)
         if samples:
             extracted = self.processor.feature_extractor(
                 list(samples.values()), sampling_rate=SAMPLING_RATE, return_tensors="pt"
@@ -160,10 +205,15 @@ class SpeechCollator:
         start = self.processor.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
         return [start, *(self._pad if label == IGNORED else label for label in labels[:-1])]
 
-    def _draws(self, row: Mapping[str, Any]) -> random.Random:
-        digest = hashlib.blake2b(f"{self.seed}\n{row['text']}\n{row.get('previous_text')}\n".encode())
+    def _draws(self, row: Mapping[str, Any], purpose: bytes = b"") -> random.Random:
+        digest = hashlib.blake2b(f"{self.seed}\n{row.get('text')}\n{row.get('previous_text')}\n".encode())
         digest.update(_fingerprint(row.get("audio")))
+        digest.update(purpose)
         return random.Random(digest.digest())
+
+
+def _prepared_features(row: Mapping[str, Any]) -> torch.Tensor:
+    return torch.as_tensor(np.asarray(row["input_features"], dtype=np.float32))
 
 
 def _fingerprint(audio: Any) -> bytes:

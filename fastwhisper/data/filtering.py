@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 ON_BAD_AUDIO = ("skip", "stop")
 _CHECKED_COLUMNS = ("audio", "text", "language", "labels", "input_features", *TIMESTAMPED_COLUMNS)
-_VERDICT = Features({"reason": Value("string"), "detail": Value("string")})
+_VERDICT = Features({"reason": Value("string"), "detail": Value("string"), "seconds": Value("float64")})
 
 AnyDataset = TypeVar("AnyDataset", Dataset, IterableDataset)
 
@@ -40,10 +40,13 @@ class UsableRows(Generic[AnyDataset]):
     Args:
         dataset (`Dataset` or `IterableDataset`): the usable rows.
         dropped (`Counter[str]`): the other rows by reason; those of a stream are counted as it is read.
+        seconds (`list[float | None]`, *optional*): length of the audio of each usable row, `None` for a row whose
+            features are prepared; of a stream there is no list.
     """
 
     dataset: AnyDataset
     dropped: Counter[str]
+    seconds: list[float | None] | None = None
 
 
 def drop_unusable_rows(
@@ -109,7 +112,7 @@ def usable_rows(
         return UsableRows(dataset.filter(stream_filter, with_indices=True), stream_filter.dropped)
     if len(dataset) == 0:
         raise InputError("the dataset has no rows")
-    drops = _drops(dataset, check, num_proc)
+    drops, seconds = _checked(dataset, check, num_proc)
     bad = [index for index, drop in drops.items() if drop.is_bad_audio]
     if bad and on_bad_audio == "stop":
         more = f", and {len(bad) - 1} more rows have bad audio" if len(bad) > 1 else ""
@@ -118,8 +121,9 @@ def usable_rows(
     if len(drops) == len(dataset):
         raise no_rows_left(drops)
     log_drops(drops, len(dataset))
-    kept = dataset.select([index for index in range(len(dataset)) if index not in drops]) if drops else dataset
-    return UsableRows(kept, dropped)
+    kept = [index for index in range(len(dataset)) if index not in drops]
+    usable = dataset.select(kept) if drops else dataset
+    return UsableRows(usable, dropped, [seconds[index] for index in kept])
 
 
 def check_on_bad_audio(choice: str) -> None:
@@ -193,8 +197,8 @@ class StreamFilter:
             logger.warning("so far, %s", describe_drops(self.dropped, self.seen))
 
 
-def _drops(dataset: Dataset, check: RowCheck, num_proc: int | None) -> dict[int, Drop]:
-    """The rows to leave out, by index."""
+def _checked(dataset: Dataset, check: RowCheck, num_proc: int | None) -> tuple[dict[int, Drop], list[float | None]]:
+    """The rows to leave out, by index, and the seconds of every row."""
     rows = dataset
     if dataset.format["type"] != "custom":  # custom: a function of the user makes the rows from all columns
         columns = [column for column in _CHECKED_COLUMNS if column in dataset.column_names]
@@ -214,12 +218,14 @@ def _drops(dataset: Dataset, check: RowCheck, num_proc: int | None) -> dict[int,
             desc="checking rows",
         ).with_format(None)
     found = zip(verdicts["reason"][:], verdicts["detail"][:], strict=True)
-    return {index: Drop(reason, detail) for index, (reason, detail) in enumerate(found) if reason is not None}
+    drops = {index: Drop(reason, detail) for index, (reason, detail) in enumerate(found) if reason is not None}
+    return drops, verdicts["seconds"][:]
 
 
-def _verdict(row: Mapping[str, Any], check: RowCheck) -> dict[str, str | None]:
-    drop = check(row)
-    return {"reason": None, "detail": None} if drop is None else {"reason": drop.reason, "detail": drop.detail}
+def _verdict(row: Mapping[str, Any], check: RowCheck) -> dict[str, str | float | None]:
+    verdict = check.verdict(row)
+    told = {"reason": None, "detail": None} if verdict.drop is None else asdict(verdict.drop)
+    return {**told, "seconds": verdict.seconds}
 
 
 def _cache_file(dataset: Dataset, check: RowCheck) -> Path | None:
@@ -227,7 +233,8 @@ def _cache_file(dataset: Dataset, check: RowCheck) -> Path | None:
     if not datasets.is_caching_enabled():
         return None
     digest = hashlib.blake2b(digest_size=16)
-    for part in (__version__, soundfile.__libsndfile_version__, dataset._fingerprint, check.fingerprint()):
+    parts = (__version__, *_VERDICT, soundfile.__libsndfile_version__, dataset._fingerprint, check.fingerprint())
+    for part in parts:
         digest.update(f"{part}\n".encode())
     for path in audio_paths(dataset):
         if "://" in path:

@@ -45,6 +45,19 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What a check found out about a row.
+
+    Args:
+        drop (`Drop`, *optional*): why the row is left out; `None` if it is usable.
+        seconds (`float`, *optional*): length of its audio, where that was decoded.
+    """
+
+    drop: Drop | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class RowCheck:
     """What a row must have: audio that can be decoded to its end, and whatever else is required.
 
@@ -74,7 +87,15 @@ class RowCheck:
 
     def __call__(self, row: Mapping[str, Any]) -> Drop | None:
         """Why the row is unusable; `None` if it is usable."""
-        return self._text_drop(row) or self._audio_drop(row) or self._label_drop(row)
+        return self.verdict(row).drop
+
+    def verdict(self, row: Mapping[str, Any]) -> Verdict:
+        """As the call, with the length of the audio that was decoded for it."""
+        drop = self._text_drop(row)
+        if drop is not None:
+            return Verdict(drop)
+        heard = self._hear(row)
+        return heard if heard.drop is not None else Verdict(self._label_drop(row), heard.seconds)
 
     def fingerprint(self) -> str:
         """A key that changes whenever the check could decide differently."""
@@ -116,18 +137,19 @@ class RowCheck:
                 return Drop(UNKNOWN_TIMESTAMPS, str(error))
         return Drop(f"over {self.max_target_positions} label tokens") if length > self.max_target_positions else None
 
-    def _audio_drop(self, row: Mapping[str, Any]) -> Drop | None:
+    def _hear(self, row: Mapping[str, Any]) -> Verdict:
         if self.encoder is not None and row.get("input_features") is not None:
-            return None
+            return Verdict()
         audio: Any = row.get("audio")
         try:
             seconds = decoded_duration(audio)
         except InputError as error:
-            return Drop(BAD_AUDIO, str(error))
+            return Verdict(Drop(BAD_AUDIO, str(error)))
+        drop = None
         if seconds == 0:
-            return Drop(EMPTY_AUDIO, f"{describe_audio(audio)} is empty: it has no samples")
-        if seconds < SHORTEST_SECONDS:
-            return Drop(SHORT_AUDIO, f"{describe_audio(audio)} is only {1000 * seconds:.3g} ms long")
-        if self.window is not None and seconds > self.window + WINDOW_TOLERANCE_SECONDS:
-            return Drop(f"audio over {self.window:g} s")
-        return None
+            drop = Drop(EMPTY_AUDIO, f"{describe_audio(audio)} is empty: it has no samples")
+        elif seconds < SHORTEST_SECONDS:
+            drop = Drop(SHORT_AUDIO, f"{describe_audio(audio)} is only {1000 * seconds:.3g} ms long")
+        elif self.window is not None and seconds > self.window + WINDOW_TOLERANCE_SECONDS:
+            drop = Drop(f"audio over {self.window:g} s")
+        return Verdict(drop, seconds)

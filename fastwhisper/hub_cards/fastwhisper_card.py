@@ -21,6 +21,11 @@ ASKD_SETTINGS = {
     "temperature": "temperature, τ",
     "token_gate": "teacher's term only on tokens where the teacher is better",
     "freeze_encoder": "encoder frozen",
+    "encoder_learning_rate": "learning rate of the encoder",
+    "encoder_weight": "weight of the squared distance to the teacher's encoder",
+    "true_length": "trained at true length",
+    "true_length_margin": "seconds of silence behind a clip",
+    "full_length_probability": "share of the rows heard in a whole window all the same",
 }
 
 
@@ -97,7 +102,12 @@ def kept_layers(config: dict[str, Any]) -> list[str]:
 
 def _used_settings(askd: dict[str, Any]) -> dict[str, Any]:
     """The settings that mattered in the run: for instance no decay of an average that was not kept."""
-    return {name: value for name, value in askd.items() if name != "ema_decay" or askd.get("self_teacher") == "ema"}
+    unused = {
+        "ema_decay": askd.get("self_teacher") != "ema",
+        "encoder_weight": not askd.get("encoder_weight"),
+        **dict.fromkeys(("true_length", "true_length_margin", "full_length_probability"), not askd.get("true_length")),
+    }
+    return {name: value for name, value in askd.items() if not unused.get(name, False)}
 
 
 def _limits(config: dict[str, Any], run: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:

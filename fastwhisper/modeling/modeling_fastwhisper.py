@@ -5,6 +5,7 @@ Module names and weights are Whisper's own, so that every engine that runs Whisp
 
 import copy
 import os
+from collections.abc import Sequence
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -22,11 +23,13 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 from transformers.modeling_outputs import Seq2SeqLMOutput
-from transformers.models.whisper.modeling_whisper import shift_tokens_right
+from transformers.models.whisper.modeling_whisper import WhisperPreTrainedModel, shift_tokens_right
 from transformers.utils import can_return_tuple
 
 from ..configuration.configuration_fastwhisper import FastWhisperConfig
 from ..configuration.saved_folder import checkpoint_name, write_own_code
+from .greedy_whisper import GreedySearch, is_plain
+from .true_length_whisper import TrueLengthModel
 from .whisper_generation_config import complete_generation_config, lacks_prompt_tokens, last_half_heads
 
 NOT_INHERITED = ("_name_or_path", "architectures", "attribute_map", "auto_map", "dtype")
@@ -34,14 +37,25 @@ MAX_LENGTH = 448
 
 
 class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
-    r"""Whisper with a language modelling head, whose loss is right under gradient accumulation.
+    r"""Whisper with a language modelling head, at the true length of its input, and with a loss for accumulation.
 
-    Only the loss is computed differently from the stock class: with `num_items_in_batch` it is the sum over
+    It computes what the stock class does, with two exceptions. With `config.true_length`, features of 30 s are cut
+    behind the end of the audio, in `generate` and `pipeline` too. With `num_items_in_batch`, the loss is the sum over
     target tokens divided by that number, so that `Seq2SeqTrainer` needs no correction.
     """
 
     config_class = FastWhisperConfig
     accepts_loss_kwargs = True
+    _no_split_modules = TrueLengthModel._no_split_modules
+
+    def __init__(self, config: WhisperConfig):
+        # Not the stock constructor, which would build and initialise another model first.
+        WhisperPreTrainedModel.__init__(self, config)
+        self.model = TrueLengthModel(config)
+        self.proj_out = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.max_target_positions = config.max_target_positions
+        self._greedy_search = GreedySearch()
+        self.post_init()
 
     @classmethod
     def from_teacher(
@@ -133,11 +147,17 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        context_frames: Sequence[int] | torch.Tensor | None = None,
+        true_length: bool | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor] | Seq2SeqLMOutput:
-        r"""As [`WhisperForConditionalGeneration.forward`], with one more argument.
+        r"""As [`WhisperForConditionalGeneration.forward`], with features of any even length and more arguments.
 
         Args:
+            context_frames (`Sequence[int]` or `torch.Tensor`, *optional*):
+                Mel frames to encode of each row; found in `input_features` by default, with `config.true_length`.
+            true_length (`bool`, *optional*):
+                `False` encodes features of 30 s whole; `config.true_length` by default.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
                 Target tokens of the whole accumulated batch; the mean over the unmasked labels where it is `None`.
         """
@@ -161,6 +181,8 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
             decoder_position_ids=decoder_position_ids,
             use_cache=use_cache,
             return_dict=True,
+            context_frames=context_frames,
+            true_length=true_length,
             **kwargs,
         )
         if labels is not None:
@@ -172,6 +194,14 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
             if num_items_in_batch is not None:
                 outputs.loss = outputs.loss / num_items_in_batch
         return outputs
+
+    def generate(self, input_features: torch.Tensor | None = None, *args, **kwargs) -> Any:  # type: ignore[override]
+        """As [`WhisperForConditionalGeneration.generate`]; the plain case, greedy text, is quicker on a CPU."""
+        weight = self.proj_out.weight
+        on_cpu = weight.device.type == "cpu" and weight.dtype == torch.float32 and not self.training
+        if on_cpu and not args and is_plain(kwargs.get("generation_config") or self.generation_config, kwargs):
+            kwargs["custom_generate"] = self._greedy_search
+        return super().generate(input_features, *args, **kwargs)
 
 
 def spaced_layers(available: int, kept: int, part: str) -> list[int]:

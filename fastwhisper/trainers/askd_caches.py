@@ -6,18 +6,22 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperFeatureExtractor
 
 from ..data.collator import SpeechCollator
 from ..data.row_store import RowStore, content_key
 from ..data.stored_states import StoredStates, extractor_key, weights_key
 from ..errors import InputError
+from ..modeling.true_length_whisper import TrueLengthEncoderOutput
 from ..transcription.teacher_states import TeacherStates
 from .askd_loss import Predictions
 from .askd_teachers import encoder_is_frozen, frozen_encoder_weights, whisper_of
 from .cached_rows import CachedRows, Found
 
-Encode = Callable[[dict[str, Any]], torch.Tensor]
+_HEARD = ("input_features", "context_frames")
+
+Encode = Callable[[dict[str, Any]], Any]
 
 
 @dataclass
@@ -65,10 +69,10 @@ class ASKDCaches:
         found = {"teacher": self.teacher.stored if self.teacher else None, "encoder": self.encoder}
         return {name: stored for name, stored in found.items() if stored is not None}
 
-    def rows(self, collate: SpeechCollator, positions: int) -> CachedRows:
+    def rows(self, collate: SpeechCollator) -> CachedRows:
         """The collator of the training batches."""
         stored = self.stored()
-        self._rows = CachedRows(collate, stored.get("teacher"), stored.get("encoder"), positions)
+        self._rows = CachedRows(collate, stored.get("teacher"), stored.get("encoder"))
         self._rows.want_teacher(self.reads_teacher)
         return self._rows
 
@@ -110,8 +114,17 @@ class ASKDCaches:
             self._projection = teacher.teacher.output_layer.to(targets.device, torch.float32)
         return Predictions(_completed(found, targets.device, compute).float(), self._projection)
 
-    def encoder_output(self, cached: dict[str, Any], inputs: dict[str, Any], encode: Encode) -> torch.Tensor:
-        """Output of the frozen encoder, `(batch, positions, hidden)`; it runs for the rows that are not kept."""
+    def encoder_output(
+        self, cached: dict[str, Any], inputs: dict[str, Any], encode: Encode
+    ) -> TrueLengthEncoderOutput:
+        """Output of the frozen encoder, each row in its context; it runs for the rows that are not kept.
+
+        Args:
+            cached (`dict`): what `CachedRows` found.
+            inputs (`dict`): `input_features` `(batch, mel, frames)`, where a row lacks, and at true length
+                `context_frames` `(batch,)`.
+            encode (`Callable`): takes the two of some rows; its result begins with `(rows, positions, hidden)`.
+        """
         stored = self.encoder
         assert stored is not None
         found = Found(**cached["encoder"])
@@ -122,10 +135,15 @@ class ASKDCaches:
             self.computed["encoder"] += len(keys)
             # What is kept must not depend on the precision of a training.
             with torch.autocast(device.type, enabled=False):
-                output = encode({"input_features": inputs["input_features"][missing]})
-            return torch.cat([stored.write(key, row) for key, row in zip(keys, output, strict=True)])
+                heard = {name: inputs[name][missing] for name in _HEARD if name in inputs}
+                output = encode(heard)[0]
+            lengths = [length for length, there in zip(found.lengths, found.present, strict=True) if not there]
+            rows = zip(keys, output, lengths, strict=True)
+            return torch.cat([stored.write(key, row[:length]) for key, row, length in rows])
 
-        return _completed(found, device, compute).float().unflatten(0, (len(found.keys), -1))
+        rows = _completed(found, device, compute).float().split(found.lengths)
+        positions = torch.tensor(found.lengths, device=device) if len(set(found.lengths)) > 1 else None
+        return TrueLengthEncoderOutput(pad_sequence(list(rows), batch_first=True), positions=positions)
 
 
 def check_same_every_time(student: nn.Module, extractor: WhisperFeatureExtractor) -> None:

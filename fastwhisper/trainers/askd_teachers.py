@@ -111,7 +111,14 @@ def projection_skipped(model: nn.Module) -> Iterator[None]:
 
 
 def predict(call: nn.Module, model: nn.Module, inputs: dict[str, Any], targets: torch.Tensor) -> Predictions:
-    """Hidden states of the unmasked target tokens, and the output layer's weight.
+    """Hidden states of the unmasked target tokens, and the output layer's weight; arguments as below."""
+    return predict_with_states(call, model, inputs, targets)[0]
+
+
+def predict_with_states(
+    call: nn.Module, model: nn.Module, inputs: dict[str, Any], targets: torch.Tensor
+) -> tuple[Predictions, torch.Tensor]:
+    """As `predict`, with the encoder's states `(batch, positions, hidden)`.
 
     Args:
         call (`nn.Module`): what to call: `model`, or a wrapper around it.
@@ -120,8 +127,9 @@ def predict(call: nn.Module, model: nn.Module, inputs: dict[str, Any], targets: 
         targets (`torch.Tensor`): `(batch, tokens)`, true where the label is not masked.
     """
     with projection_skipped(model):
-        hidden_states = call(**inputs, use_cache=False).logits
-    return Predictions(hidden_states[targets], whisper_of(model).get_output_embeddings().weight)
+        outputs = call(**inputs, use_cache=False)
+    projection = whisper_of(model).get_output_embeddings().weight
+    return Predictions(outputs.logits[targets], projection), outputs.encoder_last_hidden_state
 
 
 class SelfTeacher:

@@ -1,6 +1,7 @@
 """The ASKD trainer: `Seq2SeqTrainer` with a loss that leans on the teacher less and less, then on its own past."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +11,29 @@ from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel, ProcessorMixin, Seq2SeqTrainer, TrainerCallback
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
+from ..data.true_length_features import pad_to_window
 from ..errors import InputError
 from ..hub_cards.hub_trainer import HubTrainerMixin
-from .askd_arguments import ASKDTrainingArguments, check_way_of_running
+from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
+from .askd_arguments import ASKDTrainingArguments
 from .askd_caches import ASKDCaches
+from .askd_checks import check_encoder_settings, check_models, check_true_length
 from .askd_log import LossLog
-from .askd_loss import LossSums, LossWeights, askd_loss
+from .askd_loss import LossSums, LossWeights, Predictions, askd_loss
 from .askd_schedule import gap_weight, self_weight_at, teacher_weight_at
 from .askd_teachers import (
     SelfTeacher,
     check_teacher,
     encoder_is_frozen,
-    is_compiled,
     predict,
+    predict_with_states,
     shares_encoder,
     whisper_of,
 )
 from .cached_rows import CACHED
+from .encoder_distance import AUDIO_FRAMES, EncoderDistance, give_encoder_its_rate
 from .finite_steps import ROW_NAMES, FiniteSteps, NamedRows
+from .true_length_rows import DrawnRows, TrueLengthSampler, cutting, grouped
 from .whole_checkpoints import WholeCheckpointsMixin
 
 STATE_FILE = "askd_state.json"
@@ -39,7 +45,8 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
 
     The loss is normalised by the target tokens of the whole batch: it is the same for 1 process x 8 samples,
     accumulation 8 x 1 and 2 processes x 4. Logged beside `loss`: `ce`, `teacher_kl`, `self_kl` (nats per target
-    token), `teacher_weight`, `self_weight`, with which they recombine to `loss`; with the schedule `gap` also `gap`.
+    token), `teacher_weight`, `self_weight`, with which they recombine to `loss`; with the schedule `gap` also `gap`,
+    with an `encoder_weight` also `encoder_mse`, which it weighs in `loss`.
     `push_to_hub` uploads a complete folder with a card and nothing private, see [`HubTrainerMixin`].
 
     Args:
@@ -51,13 +58,17 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
             rate and vocabulary are compared with those of `processing_class`.
         caches (`ASKDCaches`, *optional*): what is read in place of running the teacher or a frozen encoder; then a
             `SpeechCollator` makes the batches of training, and a cache of the teacher stands for `teacher_model`.
+        train_seconds (`Sequence[float | None]`, *optional*): length of each training row's audio, as [`usable_rows`]
+            found it; where it is not known, files' headers and prepared features are read before training at true
+            length.
         kwargs: as for `Seq2SeqTrainer`. Batches are dicts of `input_features` (batch, mel, frames), `labels`
             (batch, tokens; -100 masked), optionally `decoder_input_ids`, `decoder_attention_mask`, `attention_mask`.
+            With `true_length` or `encoder_weight`, `data_collator` is a [`SpeechCollator`].
 
     Raises:
         InputError: for a teacher that does not fit the student, a missing teacher, a student whose output layer is
             adapted by PEFT, label smoothing, several GPUs in one process, what shards or compiles the models, and
-            caches that do not hold for this student or its batches.
+            settings of true length, of the encoder and of caches that contradict the models.
     """
 
     # `compute_loss` divides by the tokens of the whole accumulated batch itself.
@@ -77,14 +88,17 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         *,
         teacher_processing_class: ProcessorMixin | None = None,
         caches: ASKDCaches | None = None,
+        train_seconds: Sequence[float | None] | None = None,
         **kwargs,
     ) -> None:
         if model is None or not isinstance(args, ASKDTrainingArguments):
             raise InputError("ASKDTrainer needs model= and args=ASKDTrainingArguments(...)")
         self._caches = caches or ASKDCaches()
-        _check_arguments(model, teacher_model, self._caches, args)
+        check_models(model, teacher_model, args, self._caches.teacher is not None)
         if args.freeze_encoder:
             whisper_of(model).freeze_encoder()
+        check_true_length(model, args, kwargs.get("data_collator"))
+        check_encoder_settings(model, teacher_model, args)
         self.teacher_model = teacher_model
         self._encoder_is_frozen = encoder_is_frozen(model)
         self._encoder_is_shared = False
@@ -95,8 +109,17 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         if self._caches:
             self._caches.check(model, kwargs.get("data_collator"))
         if teacher_model is not None:
-            self._encoder_is_shared = shares_encoder(model, teacher_model)
+            self._encoder_is_shared = not args.true_length and shares_encoder(model, teacher_model)
             teacher_model.eval().requires_grad_(False)
+        # Whether the batches say how long their rows are, and how much of each the student hears.
+        self._cuts_rows = args.true_length or args.encoder_weight > 0.0
+        if self._cuts_rows:
+            args.remove_unused_columns = False  # the collator reads the raw columns
+        if args.true_length:
+            whisper_of(model).config.true_length = True
+            whisper_of(model).config.true_length_margin = args.true_length_margin
+        self._train_seconds = train_seconds
+        self._sampler: TrueLengthSampler | None = None
         super().__init__(model=model, args=args, **kwargs)
         # Whatever the student's forward accepts, the Trainer must count the target tokens of a step.
         self.model_accepts_loss_kwargs = True
@@ -112,28 +135,59 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         self._finite_steps.check_weights(self.model, self.state)
         return result
 
+    # ---- the rows ----
+
     def get_train_dataloader(self):
-        """As `Trainer.get_train_dataloader`; the batches name their rows, unless one process sends them to others."""
-        sent = self.args.accelerator_config.dispatch_batches  # type: ignore[union-attr]
-        if sent or sent is None and isinstance(self.train_dataset, IterableDataset):
-            if self._caches:
-                raise InputError(
-                    "the caches need batches that each process makes itself: set dispatch_batches to false"
-                )
-            return super().get_train_dataloader()
+        """As `Trainer.get_train_dataloader`, at the rows' true lengths where that is asked for.
+
+        The batches name their rows, unless one process sends them to others.
+        """
         collate: Any = self.data_collator
-        positions = whisper_of(self.model).config.max_source_positions
-        self.data_collator = NamedRows(self._caches.rows(collate, positions) if self._caches else collate)
+        rows: Any = self.train_dataset
+        is_stream = isinstance(rows, IterableDataset)
+        sent = self.args.accelerator_config.dispatch_batches  # type: ignore[union-attr]
+        each_its_own = not (sent or sent is None and is_stream)
+        if self._caches and not each_its_own:
+            raise InputError("the caches need batches that each process makes itself: set dispatch_batches to false")
+        heard = cutting(collate, self.args) if self._cuts_rows else collate
+        self.data_collator = self._caches.rows(heard) if self._caches else heard
+        if each_its_own:
+            self.data_collator = NamedRows(self.data_collator)
+        if self.args.true_length and not is_stream:
+            self._sampler = grouped(rows, self._train_seconds, collate, self.args)
+            self.train_dataset = DrawnRows(rows)
         try:
             return super().get_train_dataloader()
         finally:
-            self.data_collator = collate
+            self.data_collator, self.train_dataset = collate, rows
+
+    def _get_train_sampler(self, train_dataset=None):
+        return self._sampler if isinstance(train_dataset, DrawnRows) else super()._get_train_sampler(train_dataset)
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        if self._encoder_distance is not None and batch_samples:
+            self._encoder_distance.begin_step(batch_samples, self._total)
+        return super()._get_num_items_in_batch(batch_samples, device)
+
+    def _total(self, count: torch.Tensor) -> torch.Tensor:
+        """A count of all processes, where they share one normalisation."""
+        return self.accelerator.reduce(count) if self.args.average_tokens_across_devices else count
+
+    def create_optimizer(self, *args, **kwargs):
+        """As `Trainer.create_optimizer`, with the encoder's own learning rate."""
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if is_new and self.args.encoder_learning_rate is not None:
+            give_encoder_its_rate(optimizer, whisper_of(self.model).model.encoder, self.args.encoder_learning_rate)
+        return optimizer
 
     def _forget(self) -> None:
         self.self_teacher = None
         self.weights = LossWeights(0.0, 0.0)
         self._weights_step = -1
         self._loss_log = LossLog(self.args.device)
+        weight = self.args.encoder_weight
+        self._encoder_distance = EncoderDistance(weight, self.args.device) if weight > 0.0 else None
         self._teacher_released = self.teacher_model is None and self._caches.teacher is None
         self._caches.want_teacher(self.args.teacher_weight > 0.0)
         self._running_ce: list[float] | None = None
@@ -154,6 +208,8 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
             sums = self._loss_sums(model, inputs)
         self._loss_log.add(sums, tokens)
         loss = sums.loss / tokens
+        if self._encoder_distance is not None:
+            loss = loss + self._encoder_distance.term()
         self._finite_steps.note(loss, rows)
         if self.args.average_tokens_across_devices:
             # DistributedDataParallel averages the gradients of the processes, whose sum is wanted.
@@ -161,7 +217,20 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def _loss_sums(self, model: nn.Module, inputs: dict[str, Any]) -> LossSums:
+        inputs = dict(inputs)
         labels, cached = inputs.pop("labels"), inputs.pop(CACHED, {})
+        audio_frames = inputs.pop(AUDIO_FRAMES, None)
+        self._give_decoder_inputs(inputs, labels)
+        targets = labels.ne(-100)
+        heard = self._student_hears(inputs, cached)
+        teacher, its_states = self._ask_teacher(inputs, heard, targets, cached)
+        self_teacher = self._ask_self_teacher(inputs, heard, targets)
+        student, states = predict_with_states(model, self.model, heard, targets)
+        if self._encoder_distance is not None and its_states is not None:
+            self._encoder_distance.measure(states, its_states, audio_frames)
+        return askd_loss(student, labels[targets], self.weights, teacher, self_teacher, self.args.loss_chunk_size)
+
+    def _give_decoder_inputs(self, inputs: dict[str, Any], labels: torch.Tensor) -> None:
         config = whisper_of(self.model).config
         if labels.shape[1] > config.max_target_positions:
             raise ValueError(
@@ -170,33 +239,69 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         if "decoder_input_ids" not in inputs:
             pad, start = config.pad_token_id, config.decoder_start_token_id
             inputs["decoder_input_ids"] = shift_tokens_right(labels, pad, start)  # type: ignore[arg-type]
-        targets = labels.ne(-100)
+
+    def _student_hears(self, inputs: dict[str, Any], cached: dict[str, Any]) -> dict[str, Any]:
+        """The student's inputs: features as long as its longest row, or what its frozen encoder made of them."""
         heard = dict(inputs)
+        if not self.args.true_length:
+            heard.pop("context_frames", None)
+        elif "input_features" in inputs:
+            # Next to no margin leaves more in the batch than any row is heard with.
+            heard["input_features"] = inputs["input_features"][..., : int(inputs["context_frames"].max())]
         if "encoder" in cached:
-            inputs["encoder_outputs"] = (self._caches.encoder_output(cached, inputs, self._encode),)
+            heard["encoder_outputs"] = self._caches.encoder_output(cached, heard, self._encode)
         elif self._encoder_is_frozen:
-            inputs["encoder_outputs"] = (self._encode(inputs),)
+            heard["encoder_outputs"] = self._encode(heard)
         else:
-            heard["input_features"] = inputs["input_features"].clone()  # SpecAugment masks the student's in place
-        teacher = self_teacher = None
-        with torch.no_grad():
-            if self.weights.teacher_weight > 0.0 and self._caches.teacher:
-                teacher = self._caches.teacher_predictions(cached, heard, targets)
-            elif self.weights.teacher_weight > 0.0:
-                its_inputs = _cast(inputs if self._encoder_is_shared else heard, self.teacher_model.dtype)
-                teacher = predict(self.teacher_model, self.teacher_model, its_inputs, targets)
-            if self.weights.self_weight > 0.0:
-                its_inputs = inputs if self._encoder_is_frozen else heard
-                self_teacher = predict(self.self_teacher.model, self.self_teacher.model, its_inputs, targets)
-        student = predict(model, self.model, inputs, targets)
-        return askd_loss(student, labels[targets], self.weights, teacher, self_teacher, self.args.loss_chunk_size)
+            heard["input_features"] = heard["input_features"].clone()  # SpecAugment masks it in place
+        return heard
 
     @torch.no_grad()
-    def _encode(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """Output of the frozen encoder, `(batch, frames, hidden)`, without dropout, after SpecAugment."""
+    def _ask_teacher(
+        self, inputs: dict[str, Any], heard: dict[str, Any], targets: torch.Tensor, cached: dict[str, Any]
+    ) -> tuple[Predictions | None, torch.Tensor | None]:
+        """What the teacher predicts while it has a weight, and its encoder's states while their distance has one."""
+        if self.weights.teacher_weight == 0.0 and self._encoder_distance is None:
+            return None, None
+        if self._caches.teacher is not None:
+            return self._caches.teacher_predictions(cached, self._teacher_hears(inputs), targets), None
+        hears = _cast(heard if self._encoder_is_shared else self._teacher_hears(inputs), self.teacher_model.dtype)
+        if self.weights.teacher_weight > 0.0:
+            teacher, states = predict_with_states(self.teacher_model, self.teacher_model, hears, targets)
+            return teacher, states if self._encoder_distance is not None else None
+        only = {name: hears[name] for name in ("input_features", "true_length") if name in hears}
+        return None, self.teacher_model.model.encoder(**only).last_hidden_state
+
+    def _teacher_hears(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The teacher's inputs: clean windows."""
+        hears = {name: value for name, value in inputs.items() if name != "context_frames"}
+        if self._cuts_rows and "input_features" in inputs:
+            window = 2 * whisper_of(self.model).config.max_source_positions
+            hears["input_features"] = pad_to_window(inputs["input_features"], window)
+        if isinstance(self.teacher_model, FastWhisperForConditionalGeneration):
+            hears["true_length"] = False
+        return hears
+
+    @torch.no_grad()
+    def _ask_self_teacher(
+        self, inputs: dict[str, Any], heard: dict[str, Any], targets: torch.Tensor
+    ) -> Predictions | None:
+        """What the self-teacher predicts, while it has a weight, from what the student hears without SpecAugment."""
+        if self.weights.self_weight == 0.0:
+            return None
+        return predict(self.self_teacher.model, self.self_teacher.model, heard, targets)
+
+    @torch.no_grad()
+    def _encode(self, heard: dict[str, Any]) -> Any:
+        """Output of the frozen encoder, `(batch, frames, hidden)` first, without dropout, after SpecAugment."""
         whisper = whisper_of(self.model).model
-        features = whisper._mask_input_features(inputs["input_features"].clone(), inputs.get("attention_mask"))
-        return whisper.encoder.eval()(features).last_hidden_state
+        features, contexts = heard["input_features"], heard.get("context_frames")
+        if contexts is None:
+            features = whisper._mask_input_features(features.clone(), heard.get("attention_mask"))
+            return (whisper.encoder.eval()(features).last_hidden_state,)
+        within = torch.arange(features.shape[-1], device=features.device) < contexts[:, None]
+        features = whisper._mask_input_features(features.clone(), within.long())
+        return whisper.encoder.eval()(features, context_frames=contexts)
 
     # ---- the curriculum ----
 
@@ -216,7 +321,7 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
             self._teacher_released = True
             self._caches.want_teacher(False)
             if self.teacher_model is not None:
-                self._teacher_parts().to("cpu")
+                self._teacher_parts(at_the_end=True).to("cpu")
         self_weight = self_weight_at(
             progress, args.schedule, args.mode, args.self_weight, args.teacher_decay_end, teacher_weight
         )
@@ -224,14 +329,19 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
             self.self_teacher = SelfTeacher(self.model)
         self.weights = LossWeights(teacher_weight, self_weight, args.temperature, args.token_gate)
 
-    def _teacher_parts(self) -> nn.Module:
-        """What of the teacher is run: without its encoder where the student's serves both."""
-        if not self._encoder_is_shared:
-            return self.teacher_model
-        return nn.ModuleList([self.teacher_model.model.decoder, self.teacher_model.get_output_embeddings()])
+    def _teacher_parts(self, at_the_end: bool = False) -> nn.Module:
+        """What of the teacher runs while it has a weight, or what of that no longer runs without one.
+
+        The student's encoder may serve both; for the distance of the two encoders the teacher's runs to the end.
+        """
+        if self._encoder_is_shared or at_the_end and self._encoder_distance is not None:
+            return nn.ModuleList([self.teacher_model.model.decoder, self.teacher_model.get_output_embeddings()])
+        return self.teacher_model
 
     def _end_step(self) -> None:
         step = self._loss_log.end_step(self.weights)
+        if self._encoder_distance is not None:
+            self._encoder_distance.end_step()
         if self.args.schedule == "gap" and self.weights.teacher_weight > 0.0:
             ce, _, _, teacher_ce = self._across_processes(step).tolist()
             decay = self.args.gap_decay if self._running_ce is not None else 0.0
@@ -243,6 +353,9 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
             self.self_teacher.follow(self.model, self.args.ema_decay)
 
     def _begin_epoch(self) -> None:
+        if self._sampler is not None:
+            # accelerate does not find it behind the batches that a resumed run skips.
+            self._sampler.set_epoch(int(self.state.epoch))
         # Resuming within an epoch begins it again: only a whole number of epochs is a real beginning.
         if self.self_teacher is not None and self.args.self_teacher == "snapshot" and self.state.epoch % 1.0 == 0.0:
             self.self_teacher.follow(self.model, 0.0)
@@ -258,6 +371,8 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         """As `Trainer.log`, with the parts of the loss."""
         if "loss" in logs:
             logs.update(self._loss_log.take(self._across_processes))
+            if self._encoder_distance is not None:
+                logs.update(self._encoder_distance.take(self._across_processes))
             if self._running_ce is not None:
                 logs["gap"] = self._running_ce[0] - self._running_ce[1]
         super().log(logs, start_time)
@@ -294,25 +409,6 @@ class _StepEvents(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self._trainer._end_step()
-
-
-def _check_arguments(
-    model: nn.Module, teacher_model: PreTrainedModel | None, caches: ASKDCaches, args: ASKDTrainingArguments
-) -> None:
-    if teacher_model is not None and caches.teacher:
-        raise InputError("give teacher_model or a cache of the teacher's states, which runs the teacher itself")
-    if args.teacher_weight > 0.0 and teacher_model is None and not caches.teacher:
-        raise InputError(f"teacher_weight={args.teacher_weight} needs a teacher_model; set it to 0 to go without")
-    if args.label_smoothing_factor:
-        raise InputError("label_smoothing_factor is not part of the ASKD loss: set it to 0")
-    check_way_of_running(args)
-    for name, checked in (("student", model), ("teacher", teacher_model)):
-        if checked is not None and is_compiled(checked):
-            raise InputError(f"ASKD is not tested with a compiled {name}: give the model as it was before compile()")
-    if args.n_gpu > 1:
-        raise InputError(f"{args.n_gpu} GPUs in one process: start with `accelerate launch`, one process a GPU")
-    if not isinstance(whisper_of(model).get_output_embeddings(), nn.Linear):
-        raise InputError("the student's output layer proj_out must be a plain layer: leave it out of the adapters")
 
 
 def _cast(inputs: dict, dtype: torch.dtype) -> dict:

@@ -42,17 +42,13 @@ class CachedRows:
         collate (`SpeechCollator`): makes the batches.
         teacher (`StoredStates`, *optional*): the teacher's last decoder states.
         encoder (`StoredStates`, *optional*): the output of the student's encoder.
-        positions (`int`): of the encoder's output.
     """
 
-    def __init__(
-        self, collate: SpeechCollator, teacher: StoredStates | None, encoder: StoredStates | None, positions: int
-    ) -> None:
+    def __init__(self, collate: SpeechCollator, teacher: StoredStates | None, encoder: StoredStates | None) -> None:
         self._collate = collate
         self._deaf = replace(collate, hears=False)
         self._teacher = teacher
         self._encoder = encoder
-        self._positions = positions
         # In memory that the processes of a data loader share: they do not see attributes that change later.
         self._teacher_is_wanted = torch.ones((), dtype=torch.bool).share_memory_()
 
@@ -68,8 +64,9 @@ class CachedRows:
             keys = [row_key(self._teacher, *parts) for parts in zip(heard, *zip(*sequences, strict=True), strict=True)]
             cached["teacher"] = vars(_find(self._teacher, keys, [target_tokens(labels) for _, labels in sequences]))
         if self._encoder is not None:
-            keys = [encoder_key(self._encoder, name, self._positions) for name in heard]
-            cached["encoder"] = vars(_find(self._encoder, keys, [self._positions] * len(rows)))
+            lengths = [frames // 2 for frames in self._collate.contexts(rows)]
+            keys = [encoder_key(self._encoder, name, length) for name, length in zip(heard, lengths, strict=True)]
+            cached["encoder"] = vars(_find(self._encoder, keys, lengths))
         # The student hears, unless its encoder's output is there; the teacher, where its states are not.
         hear = "encoder" not in cached or not all(cached["encoder"]["present"])
         hear = hear or not all(cached.get("teacher", {}).get("present", []))

@@ -16,9 +16,10 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor, set_
 from transformers.trainer_utils import IntervalStrategy
 
 from ..data.collator import SpeechCollator
-from ..data.filtering import drop_unusable_rows
+from ..data.filtering import UsableRows, usable_rows
 from ..data.languages import language_code
 from ..data.loading import DatasetSource, SpeechDataset, load_speech_dataset
+from ..data.row_checks import RowCheck
 from ..errors import InputError, check_positive
 from ..evaluation.training_metrics import training_metrics
 from ..files import held_folder, move_files
@@ -34,6 +35,7 @@ from .askd_trainer import STATE_FILE, ASKDTrainer
 from .distill_caches import CacheSettings, tell_before, told_after
 from .stop_signals import StopAtSignal
 from .training_bar import show_training_bar
+from .true_length_rows import cutting
 from .whole_checkpoints import STAGING, check_checkpoint, checkpoints, last_whole_checkpoint, written_whole
 
 DECODER_LAYERS = 4
@@ -171,7 +173,11 @@ def distill(
         model.generation_config.language = language  # type: ignore[attr-defined]
         model.generation_config.task = task  # type: ignore[attr-defined]
 
-    def load(source: DatasetSource, config: str | None, split: str | None, limit: int | None, streaming: bool):
+    check = RowCheck.for_training(processor, model.config.max_target_positions, language, task)
+
+    def load(
+        source: DatasetSource, config: str | None, split: str | None, limit: int | None, streaming: bool
+    ) -> UsableRows:
         with training_arguments.main_process_first():
             rows = load_speech_dataset(
                 source,
@@ -185,25 +191,18 @@ def distill(
         _check_language(model, rows, language, source)
         # Without a barrier between the processes, which would time out before hours of audio are checked: they wait
         # for each other at the cache.
-        return drop_unusable_rows(
-            rows,
-            processor,
-            model.config.max_target_positions,
-            language=language,
-            task=task,
-            on_bad_audio=on_bad_audio,
-            num_proc=num_proc,
-        )
+        return usable_rows(rows, check, on_bad_audio, num_proc)
 
-    rows = load(dataset, dataset_config, split, limit, streaming)
+    usable = load(dataset, dataset_config, split, limit, streaming)
+    rows = usable.dataset
     if isinstance(rows, IterableDataset):
         # A Trainer shuffles rows that it can count, but takes a stream in order.
         rows = rows.shuffle(seed=training_arguments.seed, buffer_size=SHUFFLED_ROWS)
     eval_rows = None
     if eval_dataset is not None:
-        eval_rows = load(eval_dataset, eval_dataset_config, eval_split, eval_limit, False)
+        eval_rows = load(eval_dataset, eval_dataset_config, eval_split, eval_limit, False).dataset
     elif eval_split is not None:
-        eval_rows = load(dataset, dataset_config, eval_split, eval_limit, False)
+        eval_rows = load(dataset, dataset_config, eval_split, eval_limit, False).dataset
     card = ModelCardCallback(teacher_model, datasets=_names(dataset), language=language)
     stop = StopAtSignal()
     collator = SpeechCollator(
@@ -224,6 +223,7 @@ def distill(
         caches=caches,
         args=training_arguments,
         train_dataset=rows,
+        train_seconds=usable.seconds,
         eval_dataset=eval_rows,
         data_collator=collator,
         compute_metrics=training_metrics(processor, language) if eval_rows is not None else None,
@@ -232,7 +232,8 @@ def distill(
         callbacks=[card, stop],
     )
     del teacher_model  # the caches may let go of it
-    tell_before(caches, rows, collator, trained, training_arguments.distributed_state)
+    heard = cutting(collator, training_arguments) if training_arguments.true_length else collator
+    tell_before(caches, rows, heard, training_arguments.distributed_state)
     show_training_bar(trainer)
     with stop.listening():
         trainer.train(resume_from_checkpoint=checkpoint)

@@ -19,7 +19,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("warmup_steps", "max_grad_norm", "weight_decay", "eval_delay"), (0, _LARGE)),
     **dict.fromkeys(("seed", "data_seed"), (0, 2**32 - 1)),
     **dict.fromkeys(("adam_epsilon", "label_smoothing_factor"), (0, 1)),
-    "learning_rate": (0, 1000),
+    **dict.fromkeys(("learning_rate", "encoder_learning_rate"), (0, 1000)),
     "dataloader_num_workers": (0, 1024),
     "ddp_timeout": (1, _LARGE),
 }

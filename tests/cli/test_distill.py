@@ -13,6 +13,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from fastwhisper import ASKDTrainingArguments, FastWhisperForConditionalGeneration, distill
 from fastwhisper.cli.main import main
 from fastwhisper.synthetic_speech.demo_tokenizer import build_demo_tokenizer
+from fastwhisper.trainers import true_length_rows
 
 from ..fake_hub import Failure, running_hub
 from ..hub_folders import run_python
@@ -125,6 +126,33 @@ def test_a_stream(words, tmp_path, refused):
     assert "--streaming needs --max_steps" in refused("distill", *words, "--streaming", "--max_steps", "-1")
     assert main(["distill", *words, "--streaming", "--limit", "5"]) == 0
     assert FastWhisperForConditionalGeneration.from_pretrained(tmp_path / "out").config.decoder_layers == 4
+
+
+def test_a_student_of_true_length(words, whisper_folder, tmp_path, refused, monkeypatch):
+    """Its folder says so; rows are decoded once; from there it goes on so, or not at all."""
+    flags = ["--true_length", "--true_length_margin", "0.25", "--encoder_weight", "0.1"]
+    assert "set freeze_encoder to false" in refused("distill", *words, *flags[:1], "--freeze_encoder", "true")
+    monkeypatch.setattr(true_length_rows, "audio_duration", None)
+    assert main(["distill", *words, *flags, "--encoder_learning_rate", "1e-2"]) == 0
+    student = FastWhisperForConditionalGeneration.from_pretrained(tmp_path / "out")
+    assert student.config.true_length and student.config.true_length_margin == 0.25
+    its = WhisperForConditionalGeneration.from_pretrained(whisper_folder).model
+    assert not torch.equal(student.model.encoder.conv1.weight, its.encoder.conv1.weight)
+    run = json.loads((tmp_path / "out" / "training_run.json").read_text())["askd"]
+    wanted = {"true_length": True, "true_length_margin": 0.25, "full_length_probability": 0.25, "encoder_weight": 0.1}
+    assert {name: run[name] for name in wanted} == wanted
+    assert run["encoder_learning_rate"] == 0.01 and run["freeze_encoder"] is False
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| trained at true length | yes |" in card and "| seconds of silence behind a clip | 0.25 |" in card
+
+    further = [*words, "--student", str(tmp_path / "out"), "--output_dir", str(tmp_path / "further")]
+    assert "set true_length" in refused("distill", *further)
+    assert main(["distill", *further, *flags[:1], "--freeze_encoder", "true", "--streaming"]) == 0
+    student = FastWhisperForConditionalGeneration.from_pretrained(tmp_path / "further")
+    assert student.config.true_length_margin == 0.5
+    assert main(["distill", *words, "--output_dir", str(tmp_path / "plain"), "--freeze_encoder", "false"]) == 0
+    card = (tmp_path / "plain" / "README.md").read_text()
+    assert "| encoder frozen | no |" in card and "true length" not in card and "whole window" not in card
 
 
 def test_lora_is_merged_into_a_plain_whisper(words, whisper_folder, tmp_path):

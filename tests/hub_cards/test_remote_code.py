@@ -23,7 +23,14 @@ from fastwhisper.hub_cards.remote_code import (
 
 from ..hub_folders import LOOK, demo_processor, python_answer, save_student, tiny_student
 
-CODE = {"configuration_fastwhisper.py", "modeling_fastwhisper.py", "saved_folder.py", "whisper_generation_config.py"}
+CODE = {
+    "configuration_fastwhisper.py",
+    "modeling_fastwhisper.py",
+    "greedy_whisper.py",
+    "saved_folder.py",
+    "true_length_whisper.py",
+    "whisper_generation_config.py",
+}
 # What a process that imported nothing but these modules saves.
 SAVE = """
 import json, os, sys

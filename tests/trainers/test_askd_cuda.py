@@ -5,6 +5,7 @@ import torch
 
 from ..tiny_models import tiny_whisper
 from .conftest import logged
+from .true_length_runs import true_length_trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -66,3 +67,18 @@ def test_resumed_on_the_device(make_trainer):
     resumed = make_trainer(**settings)
     resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-3")
     assert logged(resumed)[-3:] == pytest.approx(logged(whole)[-3:], rel=1e-4)
+
+
+def test_true_length_is_that_of_the_cpu(demo_tokenizer, tmp_path):
+    """The teacher's decoder leaves the device half way, its encoder stays for the distance."""
+    seconds = [0.3, 0.4, 1.2, 1.3, 2.2, 2.3, 3.2, 3.9]
+    settings = {"encoder_weight": 0.5, "encoder_learning_rate": 5e-4, "teacher_decay_end": 0.5, "max_steps": 6}
+    curves = {}
+    for device in ("cpu", "cuda"):
+        trainer = true_length_trainer(
+            demo_tokenizer, tmp_path / device, seconds, **{**settings, "use_cpu": device == "cpu"}
+        )
+        trainer.train()
+        assert trainer.model.device.type == trainer.teacher_model.model.encoder.conv1.weight.device.type == device
+        curves[device] = [logged(trainer, part) for part in (*PARTS, "encoder_mse")]
+    assert curves["cuda"] == [pytest.approx(curve, rel=1e-3, abs=1e-4) for curve in curves["cpu"]]

@@ -70,6 +70,42 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, settings):
         assert weight.equal(resumed_weights[name]), name
 
 
+# Rows of four contexts, so that steps of one and mixed ones come up.
+SECONDS = [0.2, 0.3, 0.4, 0.45, 0.7, 1.2, 1.3, 1.4, 1.45, 1.49, 2.2, 2.4, 2.45, 2.9, 3.1, 3.9]
+TRUE_LENGTH = {
+    "seconds": SECONDS, "encoder_weight": 0.5, "encoder_learning_rate": 5e-4, "full_length_probability": 0.3,
+    "mode": "joint",
+}  # fmt: skip
+KEYS = ("loss", "ce", "teacher_kl", "self_kl", "encoder_mse", "teacher_weight", "self_weight")
+
+
+def test_two_processes_equal_one_at_true_length(tmp_path):
+    """Two epochs of two steps."""
+    settings = {**TRUE_LENGTH, "max_steps": 4, "save_strategy": "no"}
+    one, weights_one = run(tmp_path / "one", per_device_train_batch_size=8, **settings)
+    two, weights_two = run(tmp_path / "two", processes=2, per_device_train_batch_size=4, **settings)
+    for key in (*KEYS, "grad_norm"):
+        assert [line[key] for line in two] == pytest.approx([line[key] for line in one], rel=2e-5, abs=1e-7), key
+    for name, weight in weights_one.items():
+        assert (weight - weights_two[name]).abs().max() < 2e-5, name
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_and_resumed_at_true_length(tmp_path, processes):
+    """Four steps an epoch; killed in the second epoch after a checkpoint within it."""
+    settings = {
+        **TRUE_LENGTH, "processes": processes, "per_device_train_batch_size": 2 // processes,
+        "gradient_accumulation_steps": 2, "max_steps": 12, "save_strategy": "steps", "save_steps": 5, "dropout": 0.1,
+    }  # fmt: skip
+    whole, weights = run(tmp_path / "whole", **settings)
+    run(tmp_path / "killed", die_at=7, expected_code=17 if processes == 1 else 1, **settings)
+    resumed, resumed_weights = run(tmp_path / "killed", resume=True, **settings)
+    for mine, other in zip(resumed, whole, strict=True):
+        assert [mine[key] for key in KEYS] == [other[key] for key in KEYS], mine["step"]
+    for name, weight in weights.items():
+        assert weight.equal(resumed_weights[name]), name
+
+
 def test_checkpoint_of_another_trainer_is_refused(tmp_path):
     settings = {"rows": 4, "per_device_train_batch_size": 4, "max_steps": 2, "save_steps": 1}
     run(tmp_path / "run", **settings)

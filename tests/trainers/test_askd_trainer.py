@@ -7,6 +7,7 @@ from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from fastwhisper import ASKDTrainer, ASKDTrainingArguments, FastWhisperForConditionalGeneration
+from fastwhisper.modeling.true_length_whisper import TrueLengthEncoder
 from fastwhisper.trainers.askd_teachers import shares_encoder
 
 from ..tiny_models import CHECKPOINTING, tiny_whisper
@@ -142,10 +143,14 @@ def test_encoder_runs_once_per_batch(make_trainer):
     assert (student.count, teacher.count) == (4, 0)
 
 
+def counted(forward, calls):
+    return lambda self, *args, **kwargs: calls.append(self) or forward(self, *args, **kwargs)
+
+
 def test_trainable_encoder_runs_once_per_model(make_trainer, monkeypatch):
     calls = []
-    forward = WhisperEncoder.forward
-    monkeypatch.setattr(WhisperEncoder, "forward", lambda self, *a, **k: calls.append(self) or forward(self, *a, **k))
+    for encoder_class in (WhisperEncoder, TrueLengthEncoder):
+        monkeypatch.setattr(encoder_class, "forward", counted(encoder_class.forward, calls))
     trainer = make_trainer(mode="joint", freeze_encoder=False)
     trainer.train()
     student, teacher = trainer.model.model.encoder, trainer.teacher_model.model.encoder
