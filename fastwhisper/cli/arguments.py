@@ -91,9 +91,8 @@ class Verb:
         parser = Parser(list(self.groups), prog=program, add_help=False, allow_abbrev=False)
         if self.positional:
             parser.add_argument(self.positional[0], nargs="*")
-        words = _with_values(
-            [*_as_flags(recipe), *argv], {f"--{field.name}" for field in fields if field.type is bool}
-        )
+        switches = {f"--{field.name}" for field in fields if field.type in (bool, bool | None)}
+        words = _with_values([*_as_flags(recipe), *argv], switches)
         try:
             *parsed, unknown = parser.parse_args_into_dataclasses(
                 words, return_remaining_strings=True, look_for_args_file=False

@@ -286,7 +286,7 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
     def _ask_self_teacher(
         self, inputs: dict[str, Any], heard: dict[str, Any], targets: torch.Tensor
     ) -> Predictions | None:
-        """What the self-teacher predicts, while it has a weight, from what the student hears without SpecAugment."""
+        """What the self-teacher predicts from what the student hears, while it has a weight."""
         if self.weights.self_weight == 0.0:
             return None
         return predict(self.self_teacher.model, self.self_teacher.model, heard, targets)

@@ -21,6 +21,7 @@ class First:
 class Second:
     name: str | None = None
     extra: dict | str | None = None
+    frozen: bool | None = None
 
 
 @pytest.fixture
@@ -39,6 +40,14 @@ def test_flags_to_dataclasses(parse):
     first, second = parse(*words, classes=(First, Second))
     assert first == First("d", -1, 1e-4, False, ["srt", "vtt"]) and second == Second("n")
     assert parse("--data", "d") == (First("d"),)
+
+
+@pytest.mark.parametrize(
+    ("words", "frozen"),
+    [([], None), (["--frozen"], True), (["--frozen", "--name", "n"], True), (["--frozen", "false"], False)],
+)
+def test_a_switch_that_may_be_undecided(parse, words, frozen):
+    assert parse("--data", "d", *words, classes=(First, Second))[1].frozen is frozen
 
 
 def test_a_recipe_fills_in_and_flags_override_it(parse):

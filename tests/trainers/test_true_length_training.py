@@ -130,6 +130,17 @@ def test_what_teacher_student_and_self_teacher_hear(make_trainer):
         assert min((row - other).abs().max() for other in stock) < 1e-6
 
 
+def test_a_teacher_of_true_length_hears_the_window_too(make_trainer, demo_tokenizer):
+    """While it teaches, and when its encoder alone is compared."""
+    teacher = FastWhisperForConditionalGeneration.from_teacher(tiny_whisper(demo_tokenizer, seconds=WINDOW_SECONDS))
+    teacher.config.true_length = True
+    trainer = make_trainer(teacher=teacher, encoder_weight=0.1, teacher_decay_end=0.5, max_steps=4)
+    widths = []
+    teacher.model.encoder.conv1.register_forward_pre_hook(lambda module, args: widths.append(args[0].shape[-1]))
+    trainer.train()
+    assert widths == [400] * 4
+
+
 def test_without_margin_the_teacher_still_hears_the_window(make_trainer):
     """A clip that fills its context to the last sample: no frame of it is padding."""
     trainer = make_trainer(seconds=[1.0, 2.0], true_length_margin=0.0, full_length_probability=0.0, max_steps=1)
