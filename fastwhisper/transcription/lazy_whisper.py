@@ -13,6 +13,7 @@ from transformers.utils import cached_file
 from ..data.row_store import content_key
 from ..data.stored_states import weights_key
 from ..model_folders import loading, weight_files
+from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 from .checkpoints import DTYPES, load_checkpoint, whisper_config
 
 # What the output depends on beside the weights and their shapes.
@@ -82,10 +83,11 @@ class LazyWhisper:
         if self.model is None:
             self.model = self._load().eval().requires_grad_(False)
         self.model.to(features.device)  # type: ignore[arg-type]
+        # One that has true length itself would cut what it is given.
+        whole = {"true_length": False} if isinstance(self.model, FastWhisperForConditionalGeneration) else {}
+        heard: Any = {"input_features": features.to(self.model.dtype), "decoder_input_ids": decoder_input_ids}
         with torch.autocast(features.device.type, enabled=False):
-            output: Any = self.model.model(
-                input_features=features.to(self.model.dtype), decoder_input_ids=decoder_input_ids, use_cache=False
-            )
+            output: Any = self.model.model(**heard, **whole, use_cache=False)
         return output.last_hidden_state[targets]
 
     def let_go(self) -> None:
