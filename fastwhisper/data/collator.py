@@ -13,15 +13,15 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperProcessor
 
 from ..errors import InputError
+from ..modeling.true_length_whisper import context_frames
 from ..modeling.waveforms import SAMPLING_RATE
 from .audio import describe_audio, load_audio
 from .label_encoding import LabelEncoder, prepared_labels
 from .row_checks import WINDOW_TOLERANCE_SECONDS
-from .true_length_features import features_at_context
+from .true_length_features import clip_frames, features_at_context
 
 IGNORED = -100
 FULL_LENGTH = "full_length"  # of a row: whether it is heard in a whole window
-CONTEXT_FRAMES = "context_frames"  # of a row and of a batch: mel frames that are heard
 
 
 @dataclass
@@ -55,14 +55,14 @@ class SpeechCollator:
             Seed of the draws.
         pad_token_id (`int`, *optional*):
             The model's; by default the tokenizer's, or its end of text if it has none.
+        hears (`bool`, *optional*, defaults to `True`):
+            Whether batches have `input_features`; without, no audio is read.
         true_length (`bool`, *optional*, defaults to `False`):
             Features of the rows' own lengths, for training; at evaluation the model cuts those of a window itself.
         true_length_margin (`float`, *optional*, defaults to 0.5):
             Seconds of silence behind a row; the sum is rounded up to a second.
         full_length_probability (`float`, *optional*, defaults to 0.25):
             Share of the rows that are heard in a whole window all the same.
-        hears (`bool`, *optional*, defaults to `True`):
-            Whether batches have `input_features`; without, no audio is read.
     """
 
     processor: WhisperProcessor
@@ -73,10 +73,10 @@ class SpeechCollator:
     max_target_positions: int = 448
     seed: int = 0
     pad_token_id: int | None = None
+    hears: bool = True
     true_length: bool = False
     true_length_margin: float = 0.5
     full_length_probability: float = 0.25
-    hears: bool = True
 
     def __post_init__(self) -> None:
         shares = {
@@ -117,9 +117,25 @@ class SpeechCollator:
     def _features(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         if not self.true_length:
             return {"input_features": self._input_features(rows)}
-        clips = [self._samples(row) if row.get("input_features") is None else _prepared_features(row) for row in rows]
+        clips = [self._clip(row) for row in rows]
         full_length = [self._is_full_length(row) for row in rows]
         return features_at_context(clips, full_length, self.true_length_margin, self.processor.feature_extractor)
+
+    def contexts(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Mel frames with which each row is heard."""
+        extractor = self.processor.feature_extractor
+        window = extractor.nb_max_frames
+        if not self.true_length:
+            return [window] * len(rows)
+        return [
+            window
+            if self._is_full_length(row)
+            else context_frames(clip_frames(self._clip(row), extractor), self.true_length_margin, window)
+            for row in rows
+        ]
+
+    def _clip(self, row: Mapping[str, Any]) -> np.ndarray | torch.Tensor:
+        return self._samples(row) if row.get("input_features") is None else _prepared_features(row)
 
     def _is_full_length(self, row: Mapping[str, Any]) -> bool:
         if row.get(FULL_LENGTH) is not None:

@@ -73,7 +73,7 @@ def features_at_context(
         window; `context_frames` and `audio_frames` (batch,) int64.
     """
     window = extractor.nb_max_frames
-    audio = [_audio_frames(clip, extractor) for clip in clips]
+    audio = [clip_frames(clip, extractor) for clip in clips]
     own = [context_frames(frames, margin, window) for frames in audio]
     known = [
         min(window, max(context, _even(frames + _TAIL_FRAMES))) for context, frames in zip(own, audio, strict=True)
@@ -99,7 +99,8 @@ def features_at_context(
     }
 
 
-def _audio_frames(clip: np.ndarray | torch.Tensor, extractor: WhisperFeatureExtractor) -> int:
+def clip_frames(clip: np.ndarray | torch.Tensor, extractor: WhisperFeatureExtractor) -> int:
+    """Mel frames of audio in an array of samples, or in prepared features of a window."""
     return prepared_frames(clip, extractor) if isinstance(clip, torch.Tensor) else sample_frames(clip.size, extractor)
 
 

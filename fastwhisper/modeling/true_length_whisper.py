@@ -24,7 +24,6 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 FRAMES_PER_SECOND = 100
-MEL_FRAMES_PER_POSITION = 2  # of the encoder's output
 # A frame sees 12.5 ms to either side of its own time: up to two frames behind the audio still differ from padding.
 _FRAMES_BEHIND_AUDIO = 2
 

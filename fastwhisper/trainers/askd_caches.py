@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import IterableDataset
 from transformers import WhisperFeatureExtractor
 
-from ..data.collator import CONTEXT_FRAMES, SpeechCollator
+from ..data.collator import SpeechCollator
 from ..data.row_store import RowStore, content_key
 from ..data.stored_states import StoredStates, extractor_key, weights_key
 from ..errors import InputError
@@ -19,6 +18,8 @@ from ..transcription.teacher_states import TeacherStates
 from .askd_loss import Predictions
 from .askd_teachers import encoder_is_frozen, frozen_encoder_weights, whisper_of
 from .cached_rows import CachedRows, Found
+
+_HEARD = ("input_features", "context_frames")
 
 Encode = Callable[[dict[str, Any]], Any]
 
@@ -50,19 +51,16 @@ class ASKDCaches:
     def __bool__(self) -> bool:
         return self.teacher is not None or self.encoder is not None
 
-    def check(self, student: nn.Module, collate: Any, true_length: bool, rows: Any) -> None:
-        """Check that a student and a collator can be trained with these caches, on these rows.
+    def check(self, student: nn.Module, collate: Any) -> None:
+        """Check that a student and a collator can be trained with these caches.
 
         Raises:
-            InputError: for an encoder that is trained, or hears otherwise every time; for another collator; for a
-                stream at true length, of which nothing is known before it is heard.
+            InputError: for an encoder that is trained, or hears otherwise every time; for another collator.
         """
         if not isinstance(collate, SpeechCollator):
             raise InputError("the caches know rows by what SpeechCollator makes of them: give data_collator= one")
         if self.encoder is not None and not encoder_is_frozen(student):
             raise InputError("encoder_cache needs a frozen encoder: the output of one in training changes")
-        if self.encoder is not None and true_length and isinstance(rows, IterableDataset):
-            raise InputError("encoder_cache at true length needs rows whose length is known, not a stream")
         if self.encoder is not None:
             check_same_every_time(student, collate.processor.feature_extractor)
 
@@ -71,10 +69,10 @@ class ASKDCaches:
         found = {"teacher": self.teacher.stored if self.teacher else None, "encoder": self.encoder}
         return {name: stored for name, stored in found.items() if stored is not None}
 
-    def rows(self, collate: SpeechCollator, positions: int) -> CachedRows:
+    def rows(self, collate: SpeechCollator) -> CachedRows:
         """The collator of the training batches."""
         stored = self.stored()
-        self._rows = CachedRows(collate, stored.get("teacher"), stored.get("encoder"), positions)
+        self._rows = CachedRows(collate, stored.get("teacher"), stored.get("encoder"))
         self._rows.want_teacher(self.reads_teacher)
         return self._rows
 
@@ -116,14 +114,16 @@ class ASKDCaches:
             self._projection = teacher.teacher.output_layer.to(targets.device, torch.float32)
         return Predictions(_completed(found, targets.device, compute).float(), self._projection)
 
-    def encoder_output(self, cached: dict[str, Any], inputs: dict[str, Any], encode: Encode) -> Any:
-        """Output of the frozen encoder, `(batch, positions, hidden)` first; it runs for the rows that are not kept.
+    def encoder_output(
+        self, cached: dict[str, Any], inputs: dict[str, Any], encode: Encode
+    ) -> TrueLengthEncoderOutput:
+        """Output of the frozen encoder, each row in its context; it runs for the rows that are not kept.
 
         Args:
             cached (`dict`): what `CachedRows` found.
-            inputs (`dict`): `input_features` `(batch, mel, frames)`, where a row lacks, and `decoder_input_ids`; at
-                true length `context_frames` `(batch,)`.
-            encode (`Callable`): runs the encoder on features and contexts.
+            inputs (`dict`): `input_features` `(batch, mel, frames)`, where a row lacks, and at true length
+                `context_frames` `(batch,)`.
+            encode (`Callable`): takes the two of some rows; its result begins with `(rows, positions, hidden)`.
         """
         stored = self.encoder
         assert stored is not None
@@ -133,21 +133,17 @@ class ASKDCaches:
 
         def compute(missing: torch.Tensor, keys: list[str]) -> torch.Tensor:
             self.computed["encoder"] += len(keys)
-            heard = {name: inputs[name][missing] for name in ("input_features", CONTEXT_FRAMES) if name in inputs}
             # What is kept must not depend on the precision of a training.
             with torch.autocast(device.type, enabled=False):
+                heard = {name: inputs[name][missing] for name in _HEARD if name in inputs}
                 output = encode(heard)[0]
             lengths = [length for length, there in zip(found.lengths, found.present, strict=True) if not there]
             rows = zip(keys, output, lengths, strict=True)
-            return torch.cat([stored.write(key, states[:length]) for key, states, length in rows])
+            return torch.cat([stored.write(key, row[:length]) for key, row, length in rows])
 
         rows = _completed(found, device, compute).float().split(found.lengths)
-        if len(set(found.lengths)) == 1:
-            return (torch.stack(rows),)
-        return TrueLengthEncoderOutput(
-            last_hidden_state=pad_sequence(rows, batch_first=True),  # type: ignore[arg-type]
-            positions=torch.tensor(found.lengths, device=device),
-        )
+        positions = torch.tensor(found.lengths, device=device) if len(set(found.lengths)) > 1 else None
+        return TrueLengthEncoderOutput(pad_sequence(list(rows), batch_first=True), positions=positions)
 
 
 def check_same_every_time(student: nn.Module, extractor: WhisperFeatureExtractor) -> None:

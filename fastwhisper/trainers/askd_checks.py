@@ -9,26 +9,29 @@ from ..data.collator import SpeechCollator
 from ..errors import InputError
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 from .askd_arguments import ASKDTrainingArguments, check_way_of_running
-from .askd_caches import ASKDCaches
 from .askd_teachers import encoder_is_frozen, is_compiled, whisper_of
 
 
 def check_models(
-    model: nn.Module, teacher_model: PreTrainedModel | None, caches: ASKDCaches, args: ASKDTrainingArguments
+    model: nn.Module,
+    teacher_model: PreTrainedModel | None,
+    args: ASKDTrainingArguments,
+    has_teacher_cache: bool = False,
 ) -> None:
     """Check what does not depend on which weights are frozen.
 
     Raises:
-        InputError: for a missing teacher, label smoothing, compiled models, an adapted output layer, and several GPUs.
+        InputError: for a missing teacher or two, label smoothing, compiled models, an adapted output layer, several
+            GPUs, and a cache of the teacher that lacks what the settings need.
     """
-    if teacher_model is not None and caches.teacher:
+    if teacher_model is not None and has_teacher_cache:
         raise InputError("give teacher_model or a cache of the teacher's states, which runs the teacher itself")
-    if args.encoder_weight > 0.0 and caches.teacher:
+    if args.encoder_weight > 0.0 and has_teacher_cache:
         raise InputError(
-            f"encoder_weight={args.encoder_weight} needs its encoder in every step: leave out teacher_cache, "
-            "or set it to 0"
+            "encoder_weight needs the teacher's encoder in every step, which its cache does not hold: leave out "
+            "teacher_cache, or set encoder_weight to 0"
         )
-    if args.teacher_weight > 0.0 and teacher_model is None and not caches.teacher:
+    if args.teacher_weight > 0.0 and teacher_model is None and not has_teacher_cache:
         raise InputError(f"teacher_weight={args.teacher_weight} needs a teacher_model; set it to 0 to go without")
     if args.label_smoothing_factor:
         raise InputError("label_smoothing_factor is not part of the ASKD loss: set it to 0")

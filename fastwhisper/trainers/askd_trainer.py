@@ -56,11 +56,11 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         args (`ASKDTrainingArguments`): all settings.
         teacher_processing_class (`ProcessorMixin`, *optional*): the teacher's processor; where it is given, sampling
             rate and vocabulary are compared with those of `processing_class`.
+        caches (`ASKDCaches`, *optional*): what is read in place of running the teacher or a frozen encoder; then a
+            `SpeechCollator` makes the batches of training, and a cache of the teacher stands for `teacher_model`.
         train_seconds (`Sequence[float | None]`, *optional*): length of each training row's audio, as [`usable_rows`]
             found it; where it is not known, files' headers and prepared features are read before training at true
             length.
-        caches (`ASKDCaches`, *optional*): what is read in place of running the teacher or a frozen encoder; then a
-            `SpeechCollator` makes the batches of training, and a cache of the teacher stands for `teacher_model`.
         kwargs: as for `Seq2SeqTrainer`. Batches are dicts of `input_features` (batch, mel, frames), `labels`
             (batch, tokens; -100 masked), optionally `decoder_input_ids`, `decoder_attention_mask`, `attention_mask`.
             With `true_length` or `encoder_weight`, `data_collator` is a [`SpeechCollator`].
@@ -68,7 +68,7 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
     Raises:
         InputError: for a teacher that does not fit the student, a missing teacher, a student whose output layer is
             adapted by PEFT, label smoothing, several GPUs in one process, what shards or compiles the models, and
-            settings of true length, of the encoder and of the caches that contradict the models or the batches.
+            settings of true length, of the encoder and of caches that contradict the models.
     """
 
     # `compute_loss` divides by the tokens of the whole accumulated batch itself.
@@ -87,14 +87,14 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         args: ASKDTrainingArguments | None = None,
         *,
         teacher_processing_class: ProcessorMixin | None = None,
-        train_seconds: Sequence[float | None] | None = None,
         caches: ASKDCaches | None = None,
+        train_seconds: Sequence[float | None] | None = None,
         **kwargs,
     ) -> None:
         if model is None or not isinstance(args, ASKDTrainingArguments):
             raise InputError("ASKDTrainer needs model= and args=ASKDTrainingArguments(...)")
         self._caches = caches or ASKDCaches()
-        check_models(model, teacher_model, self._caches, args)
+        check_models(model, teacher_model, args, self._caches.teacher is not None)
         if args.freeze_encoder:
             whisper_of(model).freeze_encoder()
         check_true_length(model, args, kwargs.get("data_collator"))
@@ -107,7 +107,7 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
             processor = kwargs.get("processing_class")
             check_teacher(whisper_of(model).config, taught_by.config, processor, teacher_processing_class)
         if self._caches:
-            self._caches.check(model, kwargs.get("data_collator"), args.true_length, kwargs.get("train_dataset"))
+            self._caches.check(model, kwargs.get("data_collator"))
         if teacher_model is not None:
             self._encoder_is_shared = not args.true_length and shares_encoder(model, teacher_model)
             teacher_model.eval().requires_grad_(False)
@@ -146,15 +146,13 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         rows: Any = self.train_dataset
         is_stream = isinstance(rows, IterableDataset)
         sent = self.args.accelerator_config.dispatch_batches  # type: ignore[union-attr]
-        if self._cuts_rows:
-            self.data_collator = cutting(collate, self.args)
-        if self._caches:
-            positions = whisper_of(self.model).config.max_source_positions
-            self.data_collator = self._caches.rows(self.data_collator, positions)  # type: ignore[arg-type]
-        if not (sent or sent is None and is_stream):
-            self.data_collator = NamedRows(self.data_collator)
-        elif self._caches:
+        each_its_own = not (sent or sent is None and is_stream)
+        if self._caches and not each_its_own:
             raise InputError("the caches need batches that each process makes itself: set dispatch_batches to false")
+        heard = cutting(collate, self.args) if self._cuts_rows else collate
+        self.data_collator = self._caches.rows(heard) if self._caches else heard
+        if each_its_own:
+            self.data_collator = NamedRows(self.data_collator)
         if self.args.true_length and not is_stream:
             self._sampler = grouped(rows, self._train_seconds, collate, self.args)
             self.train_dataset = DrawnRows(rows)
@@ -265,9 +263,8 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         """What the teacher predicts while it has a weight, and its encoder's states while their distance has one."""
         if self.weights.teacher_weight == 0.0 and self._encoder_distance is None:
             return None, None
-        if self._caches.teacher:
-            window = self._whole_window(inputs) if "input_features" in inputs else inputs
-            return self._caches.teacher_predictions(cached, window, targets), None
+        if self._caches.teacher is not None:
+            return self._caches.teacher_predictions(cached, self._teacher_hears(inputs), targets), None
         hears = _cast(heard if self._encoder_is_shared else self._teacher_hears(inputs), self.teacher_model.dtype)
         if self.weights.teacher_weight > 0.0:
             teacher, states = predict_with_states(self.teacher_model, self.teacher_model, hears, targets)
@@ -277,16 +274,12 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
 
     def _teacher_hears(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The teacher's inputs: clean windows."""
-        hears = self._whole_window(inputs)
-        if isinstance(self.teacher_model, FastWhisperForConditionalGeneration):
-            hears["true_length"] = False
-        return hears
-
-    def _whole_window(self, inputs: dict[str, Any]) -> dict[str, Any]:
         hears = {name: value for name, value in inputs.items() if name != "context_frames"}
-        if self._cuts_rows:
+        if self._cuts_rows and "input_features" in inputs:
             window = 2 * whisper_of(self.model).config.max_source_positions
             hears["input_features"] = pad_to_window(inputs["input_features"], window)
+        if isinstance(self.teacher_model, FastWhisperForConditionalGeneration):
+            hears["true_length"] = False
         return hears
 
     @torch.no_grad()

@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
-from ..data.collator import CONTEXT_FRAMES, SpeechCollator
+from ..data.collator import SpeechCollator
 from ..data.stored_states import StoredStates, heard_key
-from ..modeling.true_length_whisper import MEL_FRAMES_PER_POSITION
 from ..transcription.teacher_states import row_key, target_tokens
 
 CACHED = "cached"  # in a batch, beside its tensors
@@ -43,17 +42,13 @@ class CachedRows:
         collate (`SpeechCollator`): makes the batches.
         teacher (`StoredStates`, *optional*): the teacher's last decoder states.
         encoder (`StoredStates`, *optional*): the output of the student's encoder.
-        positions (`int`): of the encoder's output on a whole window.
     """
 
-    def __init__(
-        self, collate: SpeechCollator, teacher: StoredStates | None, encoder: StoredStates | None, positions: int
-    ) -> None:
+    def __init__(self, collate: SpeechCollator, teacher: StoredStates | None, encoder: StoredStates | None) -> None:
         self._collate = collate
         self._deaf = replace(collate, hears=False)
         self._teacher = teacher
         self._encoder = encoder
-        self._positions = positions
         # In memory that the processes of a data loader share: they do not see attributes that change later.
         self._teacher_is_wanted = torch.ones((), dtype=torch.bool).share_memory_()
 
@@ -69,7 +64,7 @@ class CachedRows:
             keys = [row_key(self._teacher, *parts) for parts in zip(heard, *zip(*sequences, strict=True), strict=True)]
             cached["teacher"] = vars(_find(self._teacher, keys, [target_tokens(labels) for _, labels in sequences]))
         if self._encoder is not None:
-            lengths = [heard_positions(row.get(CONTEXT_FRAMES), self._positions) for row in rows]
+            lengths = [frames // 2 for frames in self._collate.contexts(rows)]
             keys = [encoder_key(self._encoder, name, length) for name, length in zip(heard, lengths, strict=True)]
             cached["encoder"] = vars(_find(self._encoder, keys, lengths))
         # The student hears, unless its encoder's output is there; the teacher, where its states are not.
@@ -81,11 +76,6 @@ class CachedRows:
 def encoder_key(stored: StoredStates, heard: str, positions: int) -> str:
     """The key of an encoder's output for what is heard, in a context of some positions."""
     return stored.key(heard, str(positions))
-
-
-def heard_positions(context: int | None, window: int) -> int:
-    """Encoder positions of a row that is heard with so many mel frames; those of the window if it has no context."""
-    return window if context is None else context // MEL_FRAMES_PER_POSITION
 
 
 def _find(stored: StoredStates, keys: list[str], lengths: list[int]) -> Found:

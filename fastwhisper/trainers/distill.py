@@ -35,6 +35,7 @@ from .askd_trainer import STATE_FILE, ASKDTrainer
 from .distill_caches import CacheSettings, tell_before, told_after
 from .stop_signals import StopAtSignal
 from .training_bar import show_training_bar
+from .true_length_rows import cutting
 from .whole_checkpoints import STAGING, check_checkpoint, checkpoints, last_whole_checkpoint, written_whole
 
 DECODER_LAYERS = 4
@@ -243,7 +244,8 @@ def distill(
         callbacks=[card, stop, *callbacks],
     )
     del teacher_model  # the caches may let go of it
-    tell_before(caches, rows, usable.seconds, collator, trained, training_arguments)
+    heard = cutting(collator, training_arguments) if training_arguments.true_length else collator
+    tell_before(caches, rows, heard, training_arguments.distributed_state)
     show_training_bar(trainer)
     with stop.listening():
         trainer.train(resume_from_checkpoint=checkpoint)

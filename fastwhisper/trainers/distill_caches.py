@@ -2,16 +2,16 @@
 
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import nn
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from ..data.collator import SpeechCollator
+from ..data.collator import FULL_LENGTH, SpeechCollator
 from ..data.loading import SpeechDataset
 from ..data.row_store import RowStore, readable_size
 from ..data.stored_states import StoredStates, heard_key
@@ -22,9 +22,7 @@ from ..transcription.lazy_whisper import LazyWhisper
 from ..transcription.teacher_states import TeacherStates, row_key, target_tokens
 from .askd_arguments import ASKDTrainingArguments
 from .askd_caches import ASKDCaches, check_same_every_time, encoder_states
-from .askd_teachers import whisper_of
-from .cached_rows import encoder_key, heard_positions
-from .true_length_rows import rows_contexts
+from .cached_rows import encoder_key
 
 logger = logging.getLogger(__name__)
 
@@ -96,27 +94,19 @@ class CacheSettings:
         return caches
 
 
-def tell_before(
-    caches: ASKDCaches,
-    rows: SpeechDataset,
-    seconds: Sequence[float | None] | None,
-    collate: SpeechCollator,
-    student: nn.Module,
-    arguments: ASKDTrainingArguments,
-) -> None:
+def tell_before(caches: ASKDCaches, rows: SpeechDataset, collate: SpeechCollator, state: PartialState) -> None:
     """Look for the rows of a data set in the caches, on all processes together, and tell what is there and what is
     not. A teacher with nothing to do is let go. A stream is not looked through.
 
-    At true length an encoder's output is looked for at a row's own length; that of a whole window comes on top of it.
+    Args:
+        caches (`ASKDCaches`): the caches.
+        rows (`Dataset` or `IterableDataset`): the training rows.
+        collate (`SpeechCollator`): of the training rows; at true length an encoder needs a row in its own context, and
+            where some rows are heard in a whole window, in that as well.
+        state (`PartialState`): this process among those that share the rows.
     """
     if not caches or not isinstance(rows, Dataset):
         return
-    state = arguments.distributed_state
-    contexts: Sequence[int | None] = [None] * len(rows)
-    if caches.encoder is not None and arguments.true_length:
-        extractor = collate.processor.feature_extractor
-        contexts = rows_contexts(rows, seconds, extractor, arguments.true_length_margin)
-    positions = whisper_of(student).config.max_source_positions
     # By cache: rows that lack, and the bytes that they will take.
     lacking = {"teacher": [0, 0], "encoder": [0, 0]}
     mine = range(state.process_index, len(rows), state.num_processes)
@@ -127,10 +117,11 @@ def tell_before(
             if caches.reads_teacher:
                 stored = caches.teacher.stored  # type: ignore[union-attr]
                 inputs, labels = collate.decoder_sequences(row)
-                _count(lacking["teacher"], stored, row_key(stored, heard, inputs, labels), target_tokens(labels))
+                keys = {row_key(stored, heard, inputs, labels): target_tokens(labels)}
+                _note(lacking["teacher"], stored, keys)
             if caches.encoder is not None:
-                length = heard_positions(contexts[index], positions)
-                _count(lacking["encoder"], caches.encoder, encoder_key(caches.encoder, heard, length), length)
+                keys = {encoder_key(caches.encoder, heard, length): length for length in _lengths(collate, row)}
+                _note(lacking["encoder"], caches.encoder, keys)
     found: list[dict[str, list[int]]] = gather_object([lacking])
     for name, stored in caches.stored().items():
         if name == "teacher" and not caches.reads_teacher:
@@ -160,7 +151,14 @@ def told_after(caches: ASKDCaches) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _count(lacking: list[int], stored: StoredStates, key: str, length: int) -> None:
-    if key not in stored.store:
-        lacking[0] += 1
-        lacking[1] += stored.bytes_of(length)
+def _lengths(collate: SpeechCollator, row: dict[str, Any]) -> set[int]:
+    """Positions of the encoder's outputs that the epochs of a training ask for."""
+    heard_whole = [False] * (collate.full_length_probability < 1.0) + [True] * (collate.full_length_probability > 0.0)
+    return {frames // 2 for whole in heard_whole for frames in collate.contexts([{**row, FULL_LENGTH: whole}])}
+
+
+def _note(lacking: list[int], stored: StoredStates, keys: dict[str, int]) -> None:
+    """Count a row, and the bytes of those of its states that are not there, by their keys and lengths."""
+    missing = sum(stored.bytes_of(length) for key, length in keys.items() if key not in stored.store)
+    lacking[0] += missing > 0
+    lacking[1] += missing

@@ -10,18 +10,17 @@ from torch.utils.data import Dataset, Sampler
 from transformers import WhisperFeatureExtractor
 
 from ..data.audio import audio_duration
-from ..data.collator import CONTEXT_FRAMES, FULL_LENGTH, SpeechCollator
+from ..data.collator import FULL_LENGTH, SpeechCollator
 from ..data.true_length_features import prepared_frames, seconds_frames
 from ..errors import InputError
 from ..modeling.true_length_whisper import context_frames
 from .askd_arguments import ASKDTrainingArguments
 
-# A row, whether it is heard in a whole window in this epoch, and with how many mel frames.
-DrawnIndex = tuple[int, bool, int]
+DrawnIndex = tuple[int, bool]  # a row, and whether it is heard in a whole window in this epoch
 
 
 class DrawnRows(Dataset):
-    """A dataset whose rows say how much of them is heard, as the index that asks for them does.
+    """A dataset whose rows say whether they are heard in a whole window, as the index that asks for them does.
 
     Args:
         rows (`Dataset`): rows as mappings, by their numbers.
@@ -34,8 +33,8 @@ class DrawnRows(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: DrawnIndex) -> dict[str, Any]:
-        number, full_length, context = index
-        return {**self.rows[number], FULL_LENGTH: full_length, CONTEXT_FRAMES: context}
+        number, full_length = index
+        return {**self.rows[number], FULL_LENGTH: full_length}
 
 
 class TrueLengthSampler(Sampler[DrawnIndex]):
@@ -73,9 +72,8 @@ class TrueLengthSampler(Sampler[DrawnIndex]):
 
     def __iter__(self) -> Iterator[DrawnIndex]:
         full_length = self._draws()
-        heard = np.where(full_length, self._window, self._contexts)
-        for row in self._order(heard):
-            yield int(row), bool(full_length[row]), int(heard[row])
+        for row in self._order(np.where(full_length, self._window, self._contexts)):
+            yield int(row), bool(full_length[row])
 
     def _draws(self) -> np.ndarray:
         """Whether each row is heard in a whole window; the first n draws are those of a dataset of n rows."""
@@ -114,21 +112,14 @@ def grouped(
     """The sampler of a training; arguments as for `rows_audio_frames`."""
     extractor = collate.processor.feature_extractor
     window = extractor.nb_max_frames
+    frames = rows_audio_frames(rows, seconds, extractor)
     return TrueLengthSampler(
-        rows_contexts(rows, seconds, extractor, args.true_length_margin),
+        [context_frames(length, args.true_length_margin, window) for length in frames],
         window,
         args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
         args.full_length_probability,
         args.seed if args.data_seed is None else args.data_seed,
     )
-
-
-def rows_contexts(
-    rows: Any, seconds: Sequence[float | None] | None, extractor: WhisperFeatureExtractor, margin: float
-) -> list[int]:
-    """Mel frames that each row is heard with at its own length; arguments as for `rows_audio_frames`."""
-    frames = rows_audio_frames(rows, seconds, extractor)
-    return [context_frames(length, margin, extractor.nb_max_frames) for length in frames]
 
 
 def rows_audio_frames(

@@ -129,6 +129,26 @@ def test_without_a_student_the_teacher_is_loaded_to_build_one_and_let_go(
     assert FastWhisperForConditionalGeneration.from_pretrained(tmp_path / "second").config.decoder_layers == 1
 
 
+def test_true_length_is_looked_up_before_at_the_lengths_that_are_heard(words, tmp_path, caplog, capsys, no_teacher):
+    """First the encoder learns it, with the teacher's cache alone; then it is frozen, with both."""
+    heard = ["--true_length", "true", "--full_length_probability"]
+    assert main(words("learnt", *caches(tmp_path)[:2], *heard, "0.5")) == 0
+    no_teacher()
+    frozen = ["--student", str(tmp_path / "learnt"), "--freeze_encoder", "true", *caches(tmp_path)[:4], *heard]
+    caplog.clear()
+    assert main(words("frozen", *frozen, "0")) == 0
+    # Rows of 0.3 to 1.3 s and half a second: two of a second, four of the window of two; 32 float16 a position.
+    taken = 2 * (50 * 32 * 2 + 136) + 4 * (100 * 32 * 2 + 136)
+    assert f"encoder_cache {tmp_path / 'encoder'} has 0 of 6 rows" in caplog.text
+    assert f"take about {taken / 1000:.1f} kB" in caplog.text
+    assert "teacher_cache" in caplog.text and "has 6 of 6 rows" in caplog.text
+    size = sum(path.stat().st_size for path in (tmp_path / "encoder").rglob("*.safetensors"))
+    assert size == pytest.approx(taken, rel=0.02) and "6 rows computed" in capsys.readouterr().out
+    caplog.clear()
+    assert main(words("both", *frozen, "0.5")) == 0
+    assert f"encoder_cache {tmp_path / 'encoder'} has 4 of 6 rows" in caplog.text
+
+
 def test_a_stream_reads_through(words, tmp_path, no_teacher, capsys, caplog):
     assert main(words("first", *caches(tmp_path), "--streaming")) == 0
     assert "rows" not in caplog.text and "teacher_cache" in capsys.readouterr().out

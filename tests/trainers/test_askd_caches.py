@@ -11,6 +11,7 @@ from fastwhisper import ASKDTrainer, ASKDTrainingArguments, FastWhisperForCondit
 from fastwhisper.data.collator import SpeechCollator
 from fastwhisper.data.row_store import RowStore
 from fastwhisper.errors import InputError
+from fastwhisper.modeling.true_length_whisper import TrueLengthEncoder
 from fastwhisper.trainers.askd_caches import ASKDCaches, encoder_states
 from fastwhisper.transcription.lazy_whisper import LazyWhisper
 from fastwhisper.transcription.teacher_states import TeacherStates
@@ -110,7 +111,8 @@ def no_teacher(monkeypatch):
 
         monkeypatch.setattr(WhisperDecoder, "forward", decoder)
         if encoders:
-            monkeypatch.setattr(WhisperEncoder, "forward", lambda self, *a, **k: pytest.fail("an encoder ran"))
+            for encoder in (WhisperEncoder, TrueLengthEncoder):
+                monkeypatch.setattr(encoder, "forward", lambda self, *a, **k: pytest.fail("an encoder ran"))
 
     return forbid
 
@@ -223,7 +225,7 @@ def test_a_loader_with_processes_reads_the_same(train):
 
 def test_no_features_are_made_where_all_is_there(train, monkeypatch):
     train("teacher", "encoder")
-    monkeypatch.setattr(SpeechCollator, "_input_features", lambda *_: pytest.fail("features"))
+    monkeypatch.setattr(SpeechCollator, "_features", lambda *_: pytest.fail("features"))
     train("teacher", "encoder", folder="again")
     with pytest.raises(BaseException, match="features"):
         train("teacher", folder="encoder runs")
@@ -286,3 +288,44 @@ def test_bf16_does_not_change_what_is_kept(train):
     kept = train("teacher", "encoder", folder="kept")
     assert kept._caches.computed == {"teacher": 0, "encoder": 0}
     assert_same(kept, plain)
+
+
+def test_true_length_with_a_trained_encoder(train, no_teacher):
+    """The teacher hears whole windows, whatever the student hears."""
+    settings = {"true_length": True, "full_length_probability": 0.4, "mode": "joint", "max_steps": 6}
+    plain = train(folder="plain", **settings)
+    first = train("teacher", folder="first", **settings)
+    assert_same(first, plain)
+    assert first._caches.computed["teacher"] == 6
+    no_teacher(encoders=False)
+    assert_same(train("teacher", folder="second", **settings), plain)
+    # What is kept is what the teacher hears at 30 s.
+    assert train("teacher", folder="third")._caches.computed["teacher"] == 0
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5])
+def test_true_length_with_a_frozen_encoder(train, teacher_folder, monkeypatch, no_teacher, probability):
+    """A student that has true length already: its encoder's output is kept for each length that a row is heard at."""
+
+    def student():
+        model = FastWhisperForConditionalGeneration.from_teacher(teacher_folder, decoder_layers=2)
+        model.config.true_length = True
+        return model
+
+    settings = {"true_length": True, "full_length_probability": probability, "mode": "joint", "max_steps": 6}
+    settings |= {"freeze_encoder": True, "per_device_train_batch_size": 4}
+    plain = train(student=student(), folder="plain", **settings)
+    first = train("teacher", "encoder", student=student(), folder="first", **settings)
+    assert_same(first, plain)
+    assert first._caches.computed["teacher"] == 6
+    assert (6 < first._caches.computed["encoder"] <= 12) if probability else first._caches.computed["encoder"] == 6
+    no_teacher()
+    monkeypatch.setattr(SpeechCollator, "_features", lambda *_: pytest.fail("features"))
+    second = train("teacher", "encoder", student=student(), folder="second", **settings)
+    assert_same(second, plain)
+    assert second._caches.computed == {"teacher": 0, "encoder": 0}
+
+
+def test_an_encoder_weight_needs_the_teacher_itself(train):
+    with pytest.raises(InputError, match="encoder_weight needs the teacher's encoder in every step"):
+        train("teacher", freeze_encoder=False, encoder_weight=0.5)

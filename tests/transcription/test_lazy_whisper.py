@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import WhisperForConditionalGeneration
 
+from fastwhisper import FastWhisperForConditionalGeneration
 from fastwhisper.errors import InputError
 from fastwhisper.transcription.lazy_whisper import LazyWhisper, outline
 
@@ -42,6 +43,18 @@ def test_states_are_the_stock_model_s_and_let_go_is_undone(folder):
         torch.testing.assert_close(states @ lazy.output_layer.T, logits, rtol=1e-5, atol=1e-5)
         lazy.let_go()
         assert lazy.model is None
+
+
+def test_a_teacher_of_true_length_hears_the_window(folder):
+    model = FastWhisperForConditionalGeneration.from_teacher(folder)
+    features = torch.cat([torch.randn(1, 80, 30), torch.zeros(1, 80, 170)], -1)  # padding as the model knows it
+    ids, targets = torch.randint(800, (1, 5)), torch.ones(1, 5, dtype=torch.bool)
+    whole = LazyWhisper.of_model(model).last_states(features, ids, targets)
+    model.config.true_length = True
+    assert torch.equal(LazyWhisper.of_model(model).last_states(features, ids, targets), whole)
+    with torch.no_grad():
+        cut = model.model(input_features=features, decoder_input_ids=ids).last_hidden_state[targets]
+    assert not torch.allclose(cut, whole, atol=1e-3)
 
 
 def test_the_fingerprint_is_that_of_weights_settings_and_precision(folder, demo_tokenizer, tmp_path):
