@@ -34,6 +34,7 @@ STUDENT_FILES = {
     "generation_config.json",
     "merges.txt",
     "model.safetensors",
+    "greedy_whisper.py",
     "modeling_fastwhisper.py",
     "preprocessor_config.json",
     "processor_config.json",
@@ -43,6 +44,7 @@ STUDENT_FILES = {
     "tokenizer_config.json",
     "training_run.json",
     "vocab.json",
+    "true_length_whisper.py",
     "whisper_generation_config.py",
 }
 

@@ -147,7 +147,9 @@ def test_our_model_with_a_config_from_remote_code_is_saved_with_all_its_code(kin
     assert model.startswith("fastwhisper ") and config.startswith("transformers_modules ")
     assert code == [
         "configuration_fastwhisper.py",
+        "greedy_whisper.py",
         "modeling_fastwhisper.py",
         "saved_folder.py",
+        "true_length_whisper.py",
         "whisper_generation_config.py",
     ]

@@ -120,7 +120,7 @@ class GreedySearch:
         cache, new = model_kwargs["past_key_values"], ids
         while True:
             hidden = decode(
-                new, encoder_hidden_states=states[0], past_key_values=cache, use_cache=True, **options
+                input_ids=new, encoder_hidden_states=states[0], past_key_values=cache, use_cache=True, **options
             ).last_hidden_state[:, -1]
             if suppressed is not None:
                 begin = suppressed.get(ids.shape[1], suppressed[0])
