@@ -8,7 +8,7 @@ import transformers
 
 import fastwhisper
 from fastwhisper.evaluation.measurement import hardware
-from fastwhisper.hub_cards.folder_records import make_public
+from fastwhisper.evaluation.public_records import make_public
 
 
 def run_record(settings: dict[str, Any], device: str = "cpu") -> dict[str, Any]:

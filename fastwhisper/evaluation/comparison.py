@@ -35,6 +35,7 @@ from ..transcription.true_length import is_true_length
 from .measurement import ForwardClock, Timing, hardware, parameter_count, peak_memory
 from .metrics import character_error_rate, count_errors, word_error_rate
 from .normalizers import normalizer_name, text_normalizer
+from .public_records import make_public
 from .saved_weights import weights_sha256
 
 Contestant: TypeAlias = tuple[str, WhisperForConditionalGeneration, WhisperProcessor]
@@ -211,7 +212,7 @@ def _report(
     device = models[0][1].device
     seconds = [run.seconds("total") for run in runs]
     return {
-        "command": settings.command if settings.command is not None else " ".join(sys.argv),
+        "command": make_public(settings.command if settings.command is not None else " ".join(sys.argv)),
         "seed": options.seed,
         "versions": {
             "python": platform.python_version(),

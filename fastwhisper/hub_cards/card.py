@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, WhisperConfig
 from ..configuration.configuration_fastslm import FastSLMConfig
 from ..configuration.configuration_fastwhisper import FastWhisperConfig
 from ..errors import InputError
+from ..evaluation.public_records import make_public
 from ..files import write_whole
 from ..model_folders import admit_language_model, check_model_folder, loading
 from ..transcription.whisper_checks import check_config
@@ -24,7 +25,6 @@ from .fastwhisper_card import fastwhisper_metadata, fastwhisper_values, is_stude
 from .folder_records import (
     EVALUATION_FILE,
     RUN_FILE,
-    make_public,
     read_config,
     read_evaluation,
     read_run,

@@ -4,11 +4,11 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..evaluation.public_records import make_public
 from ..files import write_whole
 from ..model_folders import read_json, weight_shapes
 
@@ -49,8 +49,6 @@ EVALUATION_SHAPE: dict[str, Any] = {
     ],
 }
 
-# A path that starts at the root of a machine, a drive or a home; not the // of a URL.
-LOCAL_PATH = re.compile(r"(?<![\w/.:~-])(?:~|[A-Za-z]:)?[/\\](?:[^\s\"'/\\=,;]+[/\\])*([^\s\"'/\\=,;]+)[/\\]?")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -110,26 +108,9 @@ def public_name(name: str) -> str:
     return os.path.basename(os.path.normpath(name)) if os.path.exists(name) else make_public(name)
 
 
-def make_public(value: Any) -> Any:
-    """The value with every absolute path in its texts cut to the last component, and None for NaN and infinity."""
-    return _mapped(value, lambda text: LOCAL_PATH.sub(r"\1", text))
-
-
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a record as JSON, without absolute local paths."""
     write_whole(path, json.dumps(make_public(record), indent=2, ensure_ascii=False) + "\n")
-
-
-def _mapped(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _mapped(item, change) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_mapped(item, change) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _check_shape(value: Any, shape: Any, place: str) -> None:

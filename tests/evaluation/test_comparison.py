@@ -23,7 +23,9 @@ from ..sounds import write_torn
 from ..tiny_models import tiny_whisper
 
 TEXTS = ["turn on the lamp", "never mind", "yes please", "", "call anna after lunch", "cancel the party", "stop"]
-SETTINGS = ComparisonSettings(GenerationOptions(batch_size=3), dataset={"name": "noise"}, command="test")
+SETTINGS = ComparisonSettings(
+    GenerationOptions(batch_size=3), dataset={"name": "noise"}, command="test --model /home/anna/test"
+)
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def test_the_report_is_complete(teacher, student, processor, dataset, tmp_path):
     contestants = [("small", student, processor), ("large", teacher, processor)]
     report = json.loads(json.dumps(compare_models(contestants, dataset, SETTINGS, predictions)))
 
-    assert report["command"] == "test" and report["seed"] == 0
+    assert report["command"] == "test --model test" and report["seed"] == 0
     assert set(report["versions"]) == {"python", "torch", "transformers", "fastwhisper"}
     assert set(report["hardware"]) == {"processor", "cores", "threads", "device", "memory_bytes"}
     assert report["settings"] == {

@@ -3,7 +3,8 @@
 import pytest
 
 from fastwhisper import FastWhisperForConditionalGeneration
-from fastwhisper.hub_cards.folder_records import count_parameters, make_public
+from fastwhisper.evaluation.public_records import make_public
+from fastwhisper.hub_cards.folder_records import count_parameters
 
 
 def test_parameters_are_counted_from_the_weights(saved_student):
