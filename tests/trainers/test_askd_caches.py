@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperEncoder
 
 from fastwhisper import ASKDTrainer, ASKDTrainingArguments, FastWhisperForConditionalGeneration
@@ -377,7 +377,7 @@ def test_encoder_states_are_kept_as_well(train, arm, no_teacher, encoded):
 
 
 def test_a_row_that_lacks_either_is_encoded_once(train, encoded, tmp_path, no_teacher):
-    """One row without its decoder states, another without its encoder states, one without both, in a batch of six."""
+    """Rows without decoder states, without encoder states or without both, in a batch of six."""
     settings = {**COMPARED, "per_device_train_batch_size": 6, "max_steps": 1}
     plain = train(folder="plain", **settings)
     train("teacher", folder="decoder", **{**settings, "encoder_weight": 0.0})
@@ -387,18 +387,20 @@ def test_a_row_that_lacks_either_is_encoded_once(train, encoded, tmp_path, no_te
     assert encoded == [6, 6] and first._caches.computed == {"teacher": 0, "encoder": 0, "teacher_encoder": 6}
     encoder = set((tmp_path / "teacher").glob("*/*.safetensors")) - decoder
     assert len(encoder) == 6
-    longest = sorted(encoder, key=lambda path: path.stat().st_size)[-2:]
     keep = {path: path.read_bytes() for path in (*decoder, *encoder)}
-    for gone in ([*sorted(decoder)[:2]], longest, [sorted(decoder)[0], *longest]):
+    one, other = sorted(decoder), sorted(encoder)
+    # Files removed, and rows that are encoded.
+    removed = [(one[:2], 2), (other[:2], 2), ([*one, other[0]], 6), ([*one, other[5]], 6), ([*other, one[3]], 6)]
+    for gone, rows in removed:
         for path in gone:
             path.unlink()
         again = train("teacher", folder="again", **settings)
         assert_same_distance(again, plain)
         missing = {"teacher": len(decoder & set(gone)), "encoder": 0, "teacher_encoder": len(encoder & set(gone))}
-        assert again._caches.computed == missing
-        assert max(missing.values()) <= encoded[-1] <= sum(missing.values())
-        assert {path: path.read_bytes() for path in keep} == keep
-    assert len(encoded) == 5
+        assert again._caches.computed == missing and encoded[-1] == rows
+        for path, content in keep.items():
+            torch.testing.assert_close(load_file(path)["states"], load(content)["states"], rtol=1e-5, atol=1e-5)
+    assert len(encoded) == 2 + len(removed)
 
 
 def test_encoder_states_in_half_precision_are_close(train):
