@@ -3,12 +3,11 @@
 import os
 
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME
-from .true_length_whisper import context_frames
+from .true_length_whisper import context_frames, embedded
 
 
 class FastSLMSpeechEncoder(WhisperEncoder):
@@ -16,10 +15,7 @@ class FastSLMSpeechEncoder(WhisperEncoder):
 
     def forward(self, input_features: torch.Tensor, **kwargs) -> torch.Tensor:
         """Log-mel `(windows, mel bins, 2 * frames)` to `(windows, frames, hidden)`."""
-        states = nn.functional.gelu(self.conv1(input_features))
-        states = nn.functional.gelu(self.conv2(states)).transpose(1, 2)
-        states = states + self.embed_positions.weight[: states.shape[1]]
-        states = nn.functional.dropout(states, p=self.dropout, training=self.training)
+        states = embedded(self, input_features)
         for layer in self.layers:
             states = layer(states, None, **kwargs)
         return self.layer_norm(states)

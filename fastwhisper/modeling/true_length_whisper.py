@@ -68,6 +68,19 @@ def audio_frames(input_features: torch.Tensor, attention_mask: torch.Tensor | No
     return ends.tolist()
 
 
+def embedded(encoder: WhisperEncoder, input_features: torch.Tensor) -> torch.Tensor:
+    """What the first layer of a Whisper encoder is given of features of any even length up to the window.
+
+    Args:
+        encoder (`WhisperEncoder`): of which only the convolutions and the positions are used.
+        input_features (`torch.Tensor`): log-mel `(batch, mel bins, frames)`.
+    """
+    states = nn.functional.gelu(encoder.conv1(input_features))
+    states = nn.functional.gelu(encoder.conv2(states)).transpose(1, 2)
+    states = states + encoder.embed_positions.weight[: states.shape[1]]
+    return nn.functional.dropout(states, p=encoder.dropout, training=encoder.training)
+
+
 @dataclass
 class TrueLengthEncoderOutput(BaseModelOutput):
     """Encoder states of rows that may differ in length.
@@ -153,10 +166,7 @@ class TrueLengthEncoder(WhisperEncoder):
     @capture_outputs
     def _encode(self, input_features: torch.Tensor, **kwargs) -> BaseModelOutput:
         """As the stock encoder, on equally long rows."""
-        states = nn.functional.gelu(self.conv1(input_features))
-        states = nn.functional.gelu(self.conv2(states)).transpose(1, 2)
-        states = states + self.embed_positions.weight[: states.shape[1]]
-        states = nn.functional.dropout(states, p=self.dropout, training=self.training)
+        states = embedded(self, input_features)
         for layer in self.layers:
             if self.training and self.layerdrop > 0.0 and torch.rand([]) < self.layerdrop:
                 continue

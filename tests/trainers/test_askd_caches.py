@@ -20,7 +20,7 @@ from fastwhisper.transcription.teacher_states import TeacherStates
 
 from ..recordings import noise_dataset, save_checkpoint, tiny_processor, write_noise
 from ..tiny_models import tiny_whisper
-from .conftest import logged
+from .conftest import assert_same_training, logged
 
 TEXTS = ["turn on the lamp", "never mind", "yes please", "turn off the fan", "good night", "open the door now please"]
 KEYS = ("loss", "grad_norm", "ce", "teacher_kl", "self_kl", "teacher_weight", "self_weight")
@@ -92,12 +92,8 @@ def train(demo_tokenizer, teacher_folder, rows, tmp_path):
     return run
 
 
-def assert_same(mine, other, tolerance=1e-6):
-    for key in KEYS:
-        assert logged(mine, key) == pytest.approx(logged(other, key), rel=tolerance, abs=tolerance), key
-    for (name, weight), expected in zip(mine.model.named_parameters(), other.model.parameters(), strict=True):
-        # Adam divides a gradient near zero by its own size.
-        torch.testing.assert_close(weight, expected, rtol=1e-3, atol=20 * tolerance, msg=name)
+def assert_same(mine, other, keys=KEYS):
+    assert_same_training(mine, other, keys, rel=1e-6, abs=1e-6)
 
 
 @pytest.fixture
@@ -330,12 +326,8 @@ def test_true_length_with_a_frozen_encoder(train, teacher_folder, monkeypatch, n
 
 # ---- the teacher's encoder states ----
 
+COMPARED_KEYS = (*KEYS, "encoder_mse")
 COMPARED = {"encoder_weight": 0.5, "freeze_encoder": False, "max_steps": 6}
-
-
-def assert_same_distance(mine, other):
-    assert_same(mine, other)
-    assert logged(mine, "encoder_mse") == pytest.approx(logged(other, "encoder_mse"), rel=1e-6, abs=1e-6)
 
 
 @pytest.fixture
@@ -364,14 +356,14 @@ def test_encoder_states_are_kept_as_well(train, arm, no_teacher, encoded):
     # Encoders that are the same at first have moved apart, and are compared over the speech alone.
     assert logged(plain, "encoder_mse")[-1] > 1e-4
     first = train("teacher", folder="first", **settings)
-    assert_same_distance(first, plain)
+    assert_same(first, plain, COMPARED_KEYS)
     expected = {"teacher": 0 if arm.get("teacher_weight") == 0.0 else 6, "encoder": 0, "teacher_encoder": 6}
     assert first._caches.computed == expected
     # Once a row, for its decoder states and these.
     assert sum(encoded) == 6 and len(encoded) == 6 // settings.get("per_device_train_batch_size", 3)
     no_teacher(encoders=False)
     second = train("teacher", folder="second", **settings)
-    assert_same_distance(second, plain)
+    assert_same(second, plain, COMPARED_KEYS)
     assert sum(encoded) == 6 and second._caches.teacher.teacher.model is None
     assert second._caches.computed == {"teacher": 0, "encoder": 0, "teacher_encoder": 0}
 
@@ -395,7 +387,7 @@ def test_a_row_that_lacks_either_is_encoded_once(train, encoded, tmp_path, no_te
         for path in gone:
             path.unlink()
         again = train("teacher", folder="again", **settings)
-        assert_same_distance(again, plain)
+        assert_same(again, plain, COMPARED_KEYS)
         missing = {"teacher": len(decoder & set(gone)), "encoder": 0, "teacher_encoder": len(encoder & set(gone))}
         assert again._caches.computed == missing and encoded[-1] == rows
         for path, content in keep.items():
