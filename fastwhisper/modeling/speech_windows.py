@@ -21,6 +21,19 @@ class FastSLMSpeechEncoder(WhisperEncoder):
         return self.layer_norm(states)
 
 
+def check_windows(input_features: torch.Tensor, mel_bins: int, frames: int) -> None:
+    """Check that features are windows.
+
+    Raises:
+        ValueError: for another shape than `(windows, mel_bins, frames)`.
+    """
+    if input_features.ndim != 3 or tuple(input_features.shape[1:]) != (mel_bins, frames):
+        raise ValueError(
+            f"input_features must be windows of {mel_bins} mel bins x {frames} frames, "
+            f"got a tensor of shape {tuple(input_features.shape)}"
+        )
+
+
 def encoder_frames(input_features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Encoder frames of audio in each window `(windows,)`, on CPU; at least one, and all without a mask.
 

@@ -128,9 +128,9 @@ class ASKDCaches:
         assert teacher is not None
         asked = {"teacher": predicts, "teacher_encoder": self.compares_encoders}
         found = {name: Found(**cached[name]) for name, wanted in asked.items() if wanted}
-        there = zip(*(one.present for one in found.values()), strict=True)
-        runs = torch.tensor([not all(row) for row in there], device=targets.device)
-        encoded = teacher.teacher.encode(inputs["input_features"][runs]) if runs.any() else None
+        lacks = [not all(row) for row in zip(*(one.present for one in found.values()), strict=True)]
+        runs = torch.tensor(lacks, device=targets.device)
+        encoded = teacher.teacher.encode(inputs["input_features"][runs]) if any(lacks) else None
 
         def decode(missing: torch.Tensor, keys: list[str], _: list[int]) -> torch.Tensor:
             ids = inputs["decoder_input_ids"][missing]
