@@ -33,6 +33,16 @@ def write_torn(path: Path) -> str:
     return str(path)
 
 
+def write_endless(path: Path) -> str:
+    """A FLAC file whose header promises years."""
+    soundfile.write(path, tone(), 16_000, format="FLAC")
+    content = bytearray(path.read_bytes())
+    content[21] |= 0x0F  # the length is the last 36 bits of what follows the rate
+    content[22:26] = b"\xff" * 4
+    path.write_bytes(content)
+    return str(path)
+
+
 def write_one_sample(path: Path) -> str:
     """A WAV file of which nothing is left at 16 kHz."""
     return write_tone(path, 1 / 48_000, sampling_rate=48_000)

@@ -123,16 +123,19 @@ class SpeechCollator:
 
     def contexts(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
         """Mel frames with which each row is heard."""
-        extractor = self.processor.feature_extractor
-        window = extractor.nb_max_frames
+        window = self.processor.feature_extractor.nb_max_frames
         if not self.true_length:
             return [window] * len(rows)
         return [
             window
             if self._is_full_length(row)
-            else context_frames(clip_frames(self._clip(row), extractor), self.true_length_margin, window)
+            else context_frames(self.audio_frames(row), self.true_length_margin, window)
             for row in rows
         ]
+
+    def audio_frames(self, row: Mapping[str, Any]) -> int:
+        """Mel frames of audio of a row."""
+        return clip_frames(self._clip(row), self.processor.feature_extractor)
 
     def _clip(self, row: Mapping[str, Any]) -> np.ndarray | torch.Tensor:
         return self._samples(row) if row.get("input_features") is None else _prepared_features(row)

@@ -1,6 +1,6 @@
 """Hidden states of rows, kept by what they were computed from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,10 @@ class StoredStates:
         kept = states.to(self.dtype)
         self.store.put(key, {_STATES: kept})
         return kept
+
+    def write_all(self, keys: Sequence[str], rows: Iterable[torch.Tensor]) -> torch.Tensor:
+        """As `write`, of several rows; their states one after another, `(positions, hidden)`."""
+        return torch.cat([self.write(key, row) for key, row in zip(keys, rows, strict=True)])
 
     def bytes_of(self, length: int) -> int:
         """About how large the entry of a row becomes."""

@@ -15,7 +15,9 @@ from ..modeling.true_length_whisper import audio_frames as frames_of_audio
 from ..modeling.true_length_whisper import context_frames
 from ..modeling.waveforms import SAMPLING_RATE
 
-# An analysis window of 25 ms reaches over two more frames; and those at the end of what is analysed see it mirrored.
+# At its end the extractor mirrors what it analyses, over half a window of 25 ms: two frames see that, not silence.
+_MIRRORED_FRAMES = 2
+# Two frames behind a clip see its end; with as many more, the last is padding, and their number stays even.
 _TAIL_FRAMES = 4
 
 
@@ -27,6 +29,27 @@ def pad_to_window(features: torch.Tensor, window: int) -> torch.Tensor:
         if missing <= 0
         else torch.cat([features, features[..., -1:].expand(*features.shape[:-1], missing)], -1)
     )
+
+
+def computed_frames(frames: int, extractor: WhisperFeatureExtractor) -> int:
+    """Frames that the extractor must compute so that the first `frames` are those of a padded window."""
+    return min(frames + _MIRRORED_FRAMES, extractor.nb_max_frames)
+
+
+def clip_features(clips: Sequence[np.ndarray], frames: int, extractor: WhisperFeatureExtractor) -> torch.Tensor:
+    """The first `frames` features of clips, as the extractor computes them of a padded window.
+
+    Args:
+        clips (`Sequence[np.ndarray]`): arrays of samples; none has more frames.
+        frames (`int`): at most the window's.
+        extractor (`WhisperFeatureExtractor`): its window and mel bins.
+
+    Returns:
+        `torch.Tensor`: (clips, mel, frames) float32.
+    """
+    length = computed_frames(frames, extractor) * extractor.hop_length
+    extracted = extractor(list(clips), sampling_rate=SAMPLING_RATE, max_length=length, return_tensors="pt")
+    return extracted.input_features[..., :frames]
 
 
 def sample_frames(samples: int, extractor: WhisperFeatureExtractor) -> int:
@@ -83,13 +106,7 @@ def features_at_context(
     samples = {index: clip for index, clip in enumerate(clips) if isinstance(clip, np.ndarray)}
     features = {index: clip for index, clip in enumerate(clips) if isinstance(clip, torch.Tensor)}
     if samples:
-        length = min(window, max(known[index] for index in samples) + _TAIL_FRAMES)
-        extracted = extractor(
-            list(samples.values()),
-            sampling_rate=SAMPLING_RATE,
-            max_length=length * extractor.hop_length,
-            return_tensors="pt",
-        ).input_features
+        extracted = clip_features(list(samples.values()), max(known[index] for index in samples), extractor)
         features.update(zip(samples, extracted, strict=True))
     rows = [pad_to_window(features[index][:, :frames], width) for index, frames in enumerate(known)]
     return {

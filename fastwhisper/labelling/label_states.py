@@ -137,4 +137,5 @@ def _compute(
     padding = int(states.teacher.config.pad_token_id or 0)
     ids = pad_sequence(inputs, batch_first=True, padding_value=padding)
     targets = batch["labels"].ne(IGNORED)
-    states.compute(keys, batch["input_features"].to(device), ids.to(device), targets.to(device))
+    encoded = states.teacher.encode(batch["input_features"].to(device))
+    states.compute(keys, encoded, ids.to(device), targets.to(device))

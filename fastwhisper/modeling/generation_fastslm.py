@@ -1,6 +1,7 @@
 """Generation from speech: a budget from the audio's duration, a guard against loops, and no silent truncation."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -74,9 +75,15 @@ class FastSLMGenerationMixin(GenerationMixin):
             raise ValueError(f"long_form={long_form!r} is unknown; it must be None or 'stitch'")
         if span_windows is not None and (long_form is None or span_windows < 1):
             raise ValueError(f"span_windows={span_windows} must be at least 1, and needs long_form='stitch'")
-        audio = self._encode_audio(inputs, window_token_counts, window_progress, kwargs)
+        given = {name: kwargs.get(name) or getattr(settings, name) for name in ("max_new_tokens", "max_length")}
+        attention_mask = kwargs.get("attention_mask")
+        audio = self._prompt_audio(inputs, window_token_counts, kwargs)
+        if audio and long_form is None:
+            check_fits(self.config, inputs, attention_mask, audio, given["max_new_tokens"] or 1)
+        if audio and kwargs.get("audio_features") is None:
+            audio = self._encoded(audio, window_progress, kwargs)
         if audio and long_form == "stitch":
-            attention_mask = kwargs.pop("attention_mask", None)
+            kwargs.pop("attention_mask", None)
             kwargs = {name: value for name, value in kwargs.items() if name not in AUDIO_INPUTS}
             return generate_stitched(
                 self,
@@ -92,10 +99,7 @@ class FastSLMGenerationMixin(GenerationMixin):
                 **kwargs,
             )
 
-        given = {name: kwargs.get(name) or getattr(settings, name) for name in ("max_new_tokens", "max_length")}
         if audio:
-            attention_mask = kwargs.get("attention_mask")
-            check_fits(self.config, inputs, attention_mask, audio, given["max_new_tokens"] or 1)
             if not any(given.values()):
                 kwargs["max_new_tokens"] = budget(self.config, inputs, attention_mask, audio)
             if kwargs.get("assistant_model") is None:
@@ -146,14 +150,10 @@ class FastSLMGenerationMixin(GenerationMixin):
     def _placeholders(self, input_ids: torch.Tensor) -> list[int]:
         return (input_ids == self.config.audio_token_id).sum(dim=1).tolist()
 
-    def _encode_audio(
-        self: Any,
-        input_ids: torch.Tensor,
-        window_token_counts: Sequence[int] | torch.Tensor | None,
-        progress: Callable | None,
-        kwargs: dict,
+    def _prompt_audio(
+        self: Any, input_ids: torch.Tensor, window_token_counts: Sequence[int] | torch.Tensor | None, kwargs: dict
     ) -> list[PromptAudio]:
-        """The audio of each prompt; an empty list for text only."""
+        """The audio of each prompt, of no width where it is still to be encoded; an empty list for text only."""
         config, placeholders = self.config, self._placeholders(input_ids)
         features, mask = kwargs.get("audio_features"), kwargs.get("input_features_mask")
         if features is not None:
@@ -167,13 +167,21 @@ class FastSLMGenerationMixin(GenerationMixin):
             return split_by_prompt(features, windows, seconds, placeholders)
         if kwargs.get("input_features") is None:
             return []
-        encoded = self.get_audio_features(
-            kwargs["input_features"], mask, tokens_per_window=kwargs.get("tokens_per_window"), progress=progress
-        )
-        windows = encoded.window_token_counts.tolist()
+        windows = self.model.window_token_counts(kwargs["input_features"], mask, kwargs.get("tokens_per_window"))
         frames = [config.window_mel_frames] * len(windows) if mask is None else mask.sum(dim=1).tolist()
         seconds = [config.window_seconds * count / config.window_mel_frames for count in frames]
-        return split_by_prompt(encoded.pooler_output, windows, seconds, placeholders)
+        return split_by_prompt(torch.empty(sum(windows), 0), windows, seconds, placeholders)
+
+    def _encoded(self: Any, audio: list[PromptAudio], progress: Callable | None, kwargs: dict) -> list[PromptAudio]:
+        """The audio of prompts with its speech tokens."""
+        encoded = self.get_audio_features(
+            kwargs["input_features"],
+            kwargs.get("input_features_mask"),
+            tokens_per_window=kwargs.get("tokens_per_window"),
+            progress=progress,
+        )
+        features = encoded.pooler_output.split([sum(prompt.window_tokens) for prompt in audio])
+        return [replace(prompt, features=tokens) for prompt, tokens in zip(audio, features, strict=True)]
 
     def _with_finish_reasons(
         self: Any, outputs: Any, guard: LoopGuard | None, prompt_length: int, length_given: bool

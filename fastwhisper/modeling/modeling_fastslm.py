@@ -28,7 +28,7 @@ from .language_models_fastslm import all_end_ids, body_and_head, check_logits
 from .modeling_hfq_former import HFQFormer
 from .outputs_fastslm import FastSLMAudioOutput, FastSLMCausalLMOutput, FastSLMModelOutput
 from .quantization_fastslm import LanguageModelQuantization, take_quantiser
-from .speech_windows import FastSLMSpeechEncoder, encoder_frames, load_speech_encoder, window_blocks
+from .speech_windows import FastSLMSpeechEncoder, check_windows, encoder_frames, load_speech_encoder, window_blocks
 
 
 class FastSLMPreTrainedModel(LanguageModelQuantization):
@@ -100,22 +100,12 @@ class FastSLMModel(FastSLMPreTrainedModel):
             ValueError: for windows of another size, or for a rate that the checkpoint does not have.
         """
         config = self.config
-        expected = (config.audio_config.num_mel_bins, config.window_mel_frames)
-        if input_features.ndim != 3 or tuple(input_features.shape[1:]) != expected:
-            raise ValueError(
-                f"input_features must be windows of {expected[0]} mel bins x {expected[1]} frames, "
-                f"got a tensor of shape {tuple(input_features.shape)}"
-            )
-        if tokens_per_window is None:
-            tokens_per_window = config.tokens_per_window
-        rate = config.qformer_config.check_rate(None if tokens_per_window is None else int(tokens_per_window))
-        lengths = encoder_frames(input_features, input_features_mask)
+        rate, lengths = self._rate_and_lengths(input_features, input_features_mask, tokens_per_window)
         tokens: list[torch.Tensor | None] = [None] * len(input_features)
         done = 0
         whole = config.audio_config.max_source_positions
         margin = config.encoder_true_length_margin if config.encoder_true_length else None
-        blocks = window_blocks(lengths, whole, config.encoder_window_batch, margin)
-        for block, frames in blocks:
+        for block, frames in window_blocks(lengths, whole, config.encoder_window_batch, margin):
             features = input_features[block, :, : MEL_FRAMES_PER_ENCODER_FRAME * frames]
             encoded = self.audio_tower(features.to(self.audio_tower.device, self.audio_tower.dtype))
             block_lengths = lengths[block].to(encoded.device)
@@ -130,6 +120,25 @@ class FastSLMModel(FastSLMPreTrainedModel):
         counts = torch.tensor([len(states) for states in tokens if states is not None])
         flat = torch.cat([states for states in tokens if states is not None])
         return FastSLMAudioOutput(pooler_output=flat, window_token_counts=counts)
+
+    def window_token_counts(
+        self,
+        input_features: torch.Tensor,
+        input_features_mask: torch.Tensor | None = None,
+        tokens_per_window: int | None = None,
+    ) -> list[int]:
+        """Speech tokens that `get_audio_features` gives of each window, without encoding any; arguments as there."""
+        rate, lengths = self._rate_and_lengths(input_features, input_features_mask, tokens_per_window)
+        return self.adapter.kept_tokens(lengths, rate).sum(dim=1).tolist()
+
+    def _rate_and_lengths(
+        self, input_features: torch.Tensor, mask: torch.Tensor | None, tokens_per_window: int | None
+    ) -> tuple[int, torch.Tensor]:
+        """The rate to use, and the encoder frames of audio in each window `(windows,)`."""
+        config = self.config
+        check_windows(input_features, config.audio_config.num_mel_bins, config.window_mel_frames)
+        rate = config.tokens_per_window if tokens_per_window is None else int(tokens_per_window)
+        return config.qformer_config.check_rate(rate), encoder_frames(input_features, mask)
 
     def get_placeholder_mask(self, input_ids: torch.Tensor, audio_features: torch.Tensor | None) -> torch.Tensor:
         """Mask `(batch, length)` of the audio placeholders.

@@ -3,12 +3,11 @@
 import os
 
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ..configuration.configuration_fastslm import MEL_FRAMES_PER_ENCODER_FRAME
-from .true_length_whisper import context_frames
+from .true_length_whisper import context_frames, embedded
 
 
 class FastSLMSpeechEncoder(WhisperEncoder):
@@ -16,13 +15,23 @@ class FastSLMSpeechEncoder(WhisperEncoder):
 
     def forward(self, input_features: torch.Tensor, **kwargs) -> torch.Tensor:
         """Log-mel `(windows, mel bins, 2 * frames)` to `(windows, frames, hidden)`."""
-        states = nn.functional.gelu(self.conv1(input_features))
-        states = nn.functional.gelu(self.conv2(states)).transpose(1, 2)
-        states = states + self.embed_positions.weight[: states.shape[1]]
-        states = nn.functional.dropout(states, p=self.dropout, training=self.training)
+        states = embedded(self, input_features)
         for layer in self.layers:
             states = layer(states, None, **kwargs)
         return self.layer_norm(states)
+
+
+def check_windows(input_features: torch.Tensor, mel_bins: int, frames: int) -> None:
+    """Check that features are windows.
+
+    Raises:
+        ValueError: for another shape than `(windows, mel_bins, frames)`.
+    """
+    if input_features.ndim != 3 or tuple(input_features.shape[1:]) != (mel_bins, frames):
+        raise ValueError(
+            f"input_features must be windows of {mel_bins} mel bins x {frames} frames, "
+            f"got a tensor of shape {tuple(input_features.shape)}"
+        )
 
 
 def encoder_frames(input_features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -24,8 +24,11 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 FRAMES_PER_SECOND = 100
-# A frame sees 12.5 ms to either side of its own time: up to two frames behind the audio still differ from padding.
-_FRAMES_BEHIND_AUDIO = 2
+# A frame sees 12.5 ms to either side of its own time. The first behind the audio sees up to 10 of its last ms, and so
+# always differs from padding. The second sees at most 2.5 of them, at the edge of a Hann window: if it differs, it
+# is some 30 dB below the first, which then sees 12.5 ms. Where the first is the last to differ, it is not so far below
+# the one before it. The least difference, in features: a quarter of the decades of power.
+_FAR_BELOW = 0.7
 
 
 def context_frames(audio_frames: int, margin: float, window: int) -> int:
@@ -44,19 +47,38 @@ def context_frames(audio_frames: int, margin: float, window: int) -> int:
 def audio_frames(input_features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> list[int]:
     """Mel frames of audio in each row: up to the padding, which is equal in all mel bins, and within the mask.
 
+    Without a mask, audio that is loud to its end may be found to end a frame early or late, and audio that falls to
+    80 dB below its loudest frame ends there.
+
     Args:
         input_features (`torch.Tensor`): log-mel `(batch, mel bins, frames)`.
         attention_mask (`torch.Tensor`, *optional*): `(batch, frames)`, 1 on audio. One of another shape belongs to a
             whole recording of which these are parts, as in `generate`, and is not used.
     """
     frames = input_features.shape[-1]
-    differs = input_features.amax(dim=1) != input_features.amin(dim=1)
+    loudest = input_features.amax(dim=1)
+    differs = loudest != input_features.amin(dim=1)
     places = torch.arange(1, frames + 1, device=input_features.device)
-    ends = (differs * places).amax(dim=1).sub(_FRAMES_BEHIND_AUDIO).clamp(min=0)
+    differing = (differs * places).amax(dim=1)
+    last, before = (loudest.gather(1, (differing - back).clamp(min=0)[:, None])[:, 0] for back in (1, 2))
+    ends = (differing - 1 - (before - last > _FAR_BELOW).long()).clamp(min=0)
     if attention_mask is not None and attention_mask.shape == differs.shape:
         # Whichever ends first: a part of a recording has the mask of its beginning.
         ends = torch.minimum(ends, attention_mask.to(ends.device).sum(dim=1))
     return ends.tolist()
+
+
+def embedded(encoder: WhisperEncoder, input_features: torch.Tensor) -> torch.Tensor:
+    """What the first layer of a Whisper encoder is given of features of any even length up to the window.
+
+    Args:
+        encoder (`WhisperEncoder`): of which only the convolutions and the positions are used.
+        input_features (`torch.Tensor`): log-mel `(batch, mel bins, frames)`.
+    """
+    states = nn.functional.gelu(encoder.conv1(input_features))
+    states = nn.functional.gelu(encoder.conv2(states)).transpose(1, 2)
+    states = states + encoder.embed_positions.weight[: states.shape[1]]
+    return nn.functional.dropout(states, p=encoder.dropout, training=encoder.training)
 
 
 @dataclass
@@ -144,10 +166,7 @@ class TrueLengthEncoder(WhisperEncoder):
     @capture_outputs
     def _encode(self, input_features: torch.Tensor, **kwargs) -> BaseModelOutput:
         """As the stock encoder, on equally long rows."""
-        states = nn.functional.gelu(self.conv1(input_features))
-        states = nn.functional.gelu(self.conv2(states)).transpose(1, 2)
-        states = states + self.embed_positions.weight[: states.shape[1]]
-        states = nn.functional.dropout(states, p=self.dropout, training=self.training)
+        states = embedded(self, input_features)
         for layer in self.layers:
             if self.training and self.layerdrop > 0.0 and torch.rand([]) < self.layerdrop:
                 continue

@@ -22,6 +22,8 @@ from .cached_rows import CachedRows, Found
 _HEARD = ("input_features", "context_frames")
 
 Encode = Callable[[dict[str, Any]], Any]
+# Of some rows of a batch (which ones, their keys and lengths) their states, one after another.
+Compute = Callable[[torch.Tensor, list[str], list[int]], torch.Tensor]
 
 
 @dataclass
@@ -35,7 +37,9 @@ class ASKDCaches:
     Attributes:
         computed (`dict[str, int]`): rows that this process ran the `teacher` and the `encoder` for.
         damaged (`dict[str, int]`): those of them whose entry was damaged.
-        reads_teacher (`bool`): whether the training needs the teacher's states.
+        reads_teacher (`bool`): whether the training needs the teacher's decoder states.
+        compares_encoders (`bool`): whether it needs the teacher's encoder states; their rows are counted as those of
+            the `teacher_encoder`.
     """
 
     teacher: TeacherStates | None = None
@@ -47,6 +51,7 @@ class ASKDCaches:
         self._rows: CachedRows | None = None
         self._projection: torch.Tensor | None = None
         self.reads_teacher = self.teacher is not None
+        self.compares_encoders = False
 
     def __bool__(self) -> bool:
         return self.teacher is not None or self.encoder is not None
@@ -66,53 +71,85 @@ class ASKDCaches:
 
     def stored(self) -> dict[str, StoredStates]:
         """Those that there are, by name."""
-        found = {"teacher": self.teacher.stored if self.teacher else None, "encoder": self.encoder}
+        found: dict[str, StoredStates | None] = {"encoder": self.encoder}
+        if self.teacher is not None:
+            found = {"teacher": self.teacher.stored, **found}
+            found["teacher_encoder"] = self.teacher.encoder if self.compares_encoders else None
         return {name: stored for name, stored in found.items() if stored is not None}
+
+    def compare_encoders(self, wanted: bool) -> None:
+        """Whether the teacher's encoder states are read as well, where there is a cache of the teacher."""
+        self.compares_encoders = wanted and self.teacher is not None
+        if self.compares_encoders:
+            for counted in (self.computed, self.damaged):
+                counted.setdefault("teacher_encoder", 0)
 
     def rows(self, collate: SpeechCollator) -> CachedRows:
         """The collator of the training batches."""
         stored = self.stored()
-        self._rows = CachedRows(collate, stored.get("teacher"), stored.get("encoder"))
+        self._rows = CachedRows(collate, *(stored.get(name) for name in ("teacher", "encoder", "teacher_encoder")))
         self._rows.want_teacher(self.reads_teacher)
         return self._rows
 
     def want_teacher(self, wanted: bool) -> None:
-        """Whether the teacher's states are read from now on; where not, what is loaded of it goes."""
+        """Whether the teacher's decoder states are read from now on; where not, what is loaded of it goes, unless its
+        encoder may yet run."""
         self.reads_teacher = wanted and self.teacher is not None
         if self._rows is not None:
             self._rows.want_teacher(self.reads_teacher)
         if not self.reads_teacher:
             self._projection = None
-            self.let_teacher_go()
+            if not self.compares_encoders:
+                self.let_teacher_go()
 
     def let_teacher_go(self) -> None:
         """Free what is loaded of the teacher; it is loaded again where a row lacks."""
         if self.teacher is not None:
             self.teacher.teacher.let_go()
 
-    def teacher_predictions(
-        self, cached: dict[str, Any], inputs: dict[str, Any], targets: torch.Tensor
-    ) -> Predictions:
-        """What the teacher predicts for the target tokens of a batch; it runs for the rows that are not kept.
+    def ask_teacher(
+        self, cached: dict[str, Any], inputs: dict[str, Any], targets: torch.Tensor, predicts: bool
+    ) -> tuple[Predictions | None, torch.Tensor | None]:
+        """What the teacher predicts for the target tokens of a batch, and its encoder's states over the speech.
+
+        Its encoder runs once, for the rows of which either is not kept.
 
         Args:
             cached (`dict`): what `CachedRows` found.
             inputs (`dict`): `input_features` `(batch, mel, frames)`, where a row lacks, and `decoder_input_ids`.
             targets (`torch.Tensor`): `(batch, tokens)`, true where the label is not masked.
+            predicts (`bool`): whether its predictions are needed.
+
+        Returns:
+            `tuple[Predictions | None, torch.Tensor | None]`: the second `(batch, positions, hidden)`, zeros behind the
+            speech of a row; `None` where encoders are not compared.
         """
         teacher = self.teacher
         assert teacher is not None
-        found = Found(**cached["teacher"])
-        self.damaged["teacher"] += found.damaged
+        asked = {"teacher": predicts, "teacher_encoder": self.compares_encoders}
+        found = {name: Found(**cached[name]) for name, wanted in asked.items() if wanted}
+        lacks = [not all(row) for row in zip(*(one.present for one in found.values()), strict=True)]
+        runs = torch.tensor(lacks, device=targets.device)
+        encoded = teacher.teacher.encode(inputs["input_features"][runs]) if any(lacks) else None
 
-        def compute(missing: torch.Tensor, keys: list[str]) -> torch.Tensor:
-            self.computed["teacher"] += len(keys)
-            heard, ids = inputs["input_features"][missing], inputs["decoder_input_ids"][missing]
-            return teacher.compute(keys, heard, ids, targets[missing])
+        def decode(missing: torch.Tensor, keys: list[str], _: list[int]) -> torch.Tensor:
+            ids = inputs["decoder_input_ids"][missing]
+            return teacher.compute(keys, encoded[missing[runs]], ids, targets[missing])  # type: ignore[index]
 
-        if self._projection is None:
-            self._projection = teacher.teacher.output_layer.to(targets.device, torch.float32)
-        return Predictions(_completed(found, targets.device, compute).float(), self._projection)
+        def keep(missing: torch.Tensor, keys: list[str], lengths: list[int]) -> torch.Tensor:
+            rows = zip(encoded[missing[runs]], lengths, strict=True)  # type: ignore[index]
+            return teacher.encoder.write_all(keys, (row[:length] for row, length in rows))
+
+        predictions = states = None
+        if predicts:
+            if self._projection is None:
+                self._projection = teacher.teacher.output_layer.to(targets.device, torch.float32)
+            last = self._completed("teacher", found["teacher"], targets.device, decode)
+            predictions = Predictions(last, self._projection)
+        if self.compares_encoders:
+            rows = self._completed("teacher_encoder", found["teacher_encoder"], targets.device, keep)
+            states = pad_sequence(list(rows.split(found["teacher_encoder"].lengths)), batch_first=True)
+        return predictions, states
 
     def encoder_output(
         self, cached: dict[str, Any], inputs: dict[str, Any], encode: Encode
@@ -128,22 +165,34 @@ class ASKDCaches:
         stored = self.encoder
         assert stored is not None
         found = Found(**cached["encoder"])
-        self.damaged["encoder"] += found.damaged
         device = inputs["decoder_input_ids"].device
 
-        def compute(missing: torch.Tensor, keys: list[str]) -> torch.Tensor:
-            self.computed["encoder"] += len(keys)
+        def compute(missing: torch.Tensor, keys: list[str], lengths: list[int]) -> torch.Tensor:
             # What is kept must not depend on the precision of a training.
             with torch.autocast(device.type, enabled=False):
                 heard = {name: inputs[name][missing] for name in _HEARD if name in inputs}
                 output = encode(heard)[0]
-            lengths = [length for length, there in zip(found.lengths, found.present, strict=True) if not there]
-            rows = zip(keys, output, lengths, strict=True)
-            return torch.cat([stored.write(key, row[:length]) for key, row, length in rows])
+            return stored.write_all(keys, (row[:length] for row, length in zip(output, lengths, strict=True)))
 
-        rows = _completed(found, device, compute).float().split(found.lengths)
+        rows = self._completed("encoder", found, device, compute).split(found.lengths)
         positions = torch.tensor(found.lengths, device=device) if len(set(found.lengths)) > 1 else None
         return TrueLengthEncoderOutput(pad_sequence(list(rows), batch_first=True), positions=positions)
+
+    def _completed(self, name: str, found: Found, device: torch.device, compute: Compute) -> torch.Tensor:
+        """The states of all rows, one after another, `(positions, hidden)`: those found, and the others computed."""
+        self.damaged[name] += found.damaged
+        states = found.states.to(device)
+        if all(found.present):
+            return states.float()
+        present = torch.tensor(found.present, device=device)
+        lacking = [row for row, there in enumerate(found.present) if not there]
+        self.computed[name] += len(lacking)
+        computed = compute(~present, [found.keys[row] for row in lacking], [found.lengths[row] for row in lacking])
+        is_found = present.repeat_interleave(torch.tensor(found.lengths, device=device))
+        whole = computed.new_empty(len(is_found), computed.shape[1])
+        whole[is_found] = states
+        whole[~is_found] = computed
+        return whole.float()
 
 
 def check_same_every_time(student: nn.Module, extractor: WhisperFeatureExtractor) -> None:
@@ -171,19 +220,3 @@ def encoder_states(
     weights = weights_key(frozen_encoder_weights(student))
     made_by = content_key("encoder", weights, settings, extractor_key(extractor))
     return StoredStates(store, made_by, config.d_model, dtype)
-
-
-def _completed(
-    found: Found, device: torch.device, compute: Callable[[torch.Tensor, list[str]], torch.Tensor]
-) -> torch.Tensor:
-    """The states of all rows, one after another, `(positions, hidden)`: those found, and the others computed."""
-    states = found.states.to(device)
-    if all(found.present):
-        return states
-    present = torch.tensor(found.present, device=device)
-    computed = compute(~present, [key for key, there in zip(found.keys, found.present, strict=True) if not there])
-    is_found = present.repeat_interleave(torch.tensor(found.lengths, device=device))
-    whole = computed.new_empty(len(is_found), computed.shape[1])
-    whole[is_found] = states
-    whole[~is_found] = computed
-    return whole

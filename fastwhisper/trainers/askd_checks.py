@@ -3,7 +3,7 @@
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..data.collator import SpeechCollator
 from ..errors import InputError
@@ -22,15 +22,10 @@ def check_models(
 
     Raises:
         InputError: for a missing teacher or two, label smoothing, compiled models, an adapted output layer, several
-            GPUs, and a cache of the teacher that lacks what the settings need.
+            GPUs.
     """
     if teacher_model is not None and has_teacher_cache:
         raise InputError("give teacher_model or a cache of the teacher's states, which runs the teacher itself")
-    if args.encoder_weight > 0.0 and has_teacher_cache:
-        raise InputError(
-            "encoder_weight needs the teacher's encoder in every step, which its cache does not hold: leave out "
-            "teacher_cache, or set encoder_weight to 0"
-        )
     if args.teacher_weight > 0.0 and teacher_model is None and not has_teacher_cache:
         raise InputError(f"teacher_weight={args.teacher_weight} needs a teacher_model; set it to 0 to go without")
     if args.label_smoothing_factor:
@@ -80,9 +75,7 @@ def check_true_length(model: nn.Module, args: ASKDTrainingArguments, collator: A
         )
 
 
-def check_encoder_settings(
-    model: nn.Module, teacher_model: PreTrainedModel | None, args: ASKDTrainingArguments
-) -> None:
+def check_encoder_settings(model: nn.Module, teacher: PreTrainedConfig | None, args: ASKDTrainingArguments) -> None:
     """Check `encoder_weight` and `encoder_learning_rate`.
 
     Raises:
@@ -94,9 +87,9 @@ def check_encoder_settings(
             raise InputError(f"{name}={value} changes nothing on a frozen encoder: set freeze_encoder to false")
     if args.encoder_weight == 0.0:
         return
-    if teacher_model is None:
+    if teacher is None:
         raise InputError(f"encoder_weight={args.encoder_weight} needs a teacher_model; set it to 0 to go without")
-    mine, its = whisper_of(model).config.d_model, teacher_model.config.d_model
+    mine, its = whisper_of(model).config.d_model, teacher.d_model
     if mine != its:
         raise InputError(
             f"encoder_weight compares encoder states, and their hidden sizes differ: {its} (teacher) against {mine} "

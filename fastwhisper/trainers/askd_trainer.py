@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,13 @@ import torch
 from torch import nn
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel, ProcessorMixin, Seq2SeqTrainer, TrainerCallback
-from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
-from ..data.true_length_features import pad_to_window
 from ..errors import InputError
 from ..hub_cards.hub_trainer import HubTrainerMixin
-from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 from .askd_arguments import ASKDTrainingArguments
 from .askd_caches import ASKDCaches
 from .askd_checks import check_encoder_settings, check_models, check_true_length
+from .askd_inputs import cast, encode_frozen, student_inputs, teacher_inputs, with_decoder_inputs
 from .askd_log import LossLog
 from .askd_loss import LossSums, LossWeights, Predictions, askd_loss
 from .askd_schedule import gap_weight, self_weight_at, teacher_weight_at
@@ -98,16 +97,17 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         if args.freeze_encoder:
             whisper_of(model).freeze_encoder()
         check_true_length(model, args, kwargs.get("data_collator"))
-        check_encoder_settings(model, teacher_model, args)
         self.teacher_model = teacher_model
         self._encoder_is_frozen = encoder_is_frozen(model)
         self._encoder_is_shared = False
         taught_by = self._caches.teacher.teacher if self._caches.teacher else teacher_model
+        check_encoder_settings(model, taught_by.config if taught_by is not None else None, args)
         if taught_by is not None:
             processor = kwargs.get("processing_class")
             check_teacher(whisper_of(model).config, taught_by.config, processor, teacher_processing_class)
         if self._caches:
             self._caches.check(model, kwargs.get("data_collator"))
+        self._caches.compare_encoders(args.encoder_weight > 0.0)
         if teacher_model is not None:
             self._encoder_is_shared = not args.true_length and shares_encoder(model, teacher_model)
             teacher_model.eval().requires_grad_(False)
@@ -220,7 +220,7 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         inputs = dict(inputs)
         labels, cached = inputs.pop("labels"), inputs.pop(CACHED, {})
         audio_frames = inputs.pop(AUDIO_FRAMES, None)
-        self._give_decoder_inputs(inputs, labels)
+        inputs = with_decoder_inputs(inputs, labels, whisper_of(self.model).config)
         targets = labels.ne(-100)
         heard = self._student_hears(inputs, cached)
         teacher, its_states = self._ask_teacher(inputs, heard, targets, cached)
@@ -230,28 +230,14 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
             self._encoder_distance.measure(states, its_states, audio_frames)
         return askd_loss(student, labels[targets], self.weights, teacher, self_teacher, self.args.loss_chunk_size)
 
-    def _give_decoder_inputs(self, inputs: dict[str, Any], labels: torch.Tensor) -> None:
-        config = whisper_of(self.model).config
-        if labels.shape[1] > config.max_target_positions:
-            raise ValueError(
-                f"labels of {labels.shape[1]} tokens do not fit the decoder's {config.max_target_positions} positions"
-            )
-        if "decoder_input_ids" not in inputs:
-            pad, start = config.pad_token_id, config.decoder_start_token_id
-            inputs["decoder_input_ids"] = shift_tokens_right(labels, pad, start)  # type: ignore[arg-type]
-
     def _student_hears(self, inputs: dict[str, Any], cached: dict[str, Any]) -> dict[str, Any]:
-        """The student's inputs: features as long as its longest row, or what its frozen encoder made of them."""
-        heard = dict(inputs)
-        if not self.args.true_length:
-            heard.pop("context_frames", None)
-        elif "input_features" in inputs:
-            # Next to no margin leaves more in the batch than any row is heard with.
-            heard["input_features"] = inputs["input_features"][..., : int(inputs["context_frames"].max())]
+        """The student's inputs: features, or what its frozen encoder made of them."""
+        heard = student_inputs(inputs, self.args.true_length)
+        encode = partial(encode_frozen, whisper_of(self.model))
         if "encoder" in cached:
-            heard["encoder_outputs"] = self._caches.encoder_output(cached, heard, self._encode)
+            heard["encoder_outputs"] = self._caches.encoder_output(cached, heard, encode)
         elif self._encoder_is_frozen:
-            heard["encoder_outputs"] = self._encode(heard)
+            heard["encoder_outputs"] = encode(heard)
         else:
             heard["input_features"] = heard["input_features"].clone()  # SpecAugment masks it in place
         return heard
@@ -261,26 +247,21 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         self, inputs: dict[str, Any], heard: dict[str, Any], targets: torch.Tensor, cached: dict[str, Any]
     ) -> tuple[Predictions | None, torch.Tensor | None]:
         """What the teacher predicts while it has a weight, and its encoder's states while their distance has one."""
-        if self.weights.teacher_weight == 0.0 and self._encoder_distance is None:
+        predicts, compares = self.weights.teacher_weight > 0.0, self._encoder_distance is not None
+        if not predicts and not compares:
             return None, None
         if self._caches.teacher is not None:
-            return self._caches.teacher_predictions(cached, self._teacher_hears(inputs), targets), None
-        hears = _cast(heard if self._encoder_is_shared else self._teacher_hears(inputs), self.teacher_model.dtype)
-        if self.weights.teacher_weight > 0.0:
+            return self._caches.ask_teacher(cached, self._teacher_hears(inputs), targets, predicts)
+        hears = cast(heard if self._encoder_is_shared else self._teacher_hears(inputs), self.teacher_model.dtype)
+        if predicts:
             teacher, states = predict_with_states(self.teacher_model, self.teacher_model, hears, targets)
-            return teacher, states if self._encoder_distance is not None else None
+            return teacher, states if compares else None
         only = {name: hears[name] for name in ("input_features", "true_length") if name in hears}
         return None, self.teacher_model.model.encoder(**only).last_hidden_state
 
     def _teacher_hears(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The teacher's inputs: clean windows."""
-        hears = {name: value for name, value in inputs.items() if name != "context_frames"}
-        if self._cuts_rows and "input_features" in inputs:
-            window = 2 * whisper_of(self.model).config.max_source_positions
-            hears["input_features"] = pad_to_window(inputs["input_features"], window)
-        if isinstance(self.teacher_model, FastWhisperForConditionalGeneration):
-            hears["true_length"] = False
-        return hears
+        window = 2 * whisper_of(self.model).config.max_source_positions if self._cuts_rows else None
+        return teacher_inputs(inputs, self.teacher_model, window)
 
     @torch.no_grad()
     def _ask_self_teacher(
@@ -290,18 +271,6 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         if self.weights.self_weight == 0.0:
             return None
         return predict(self.self_teacher.model, self.self_teacher.model, heard, targets)
-
-    @torch.no_grad()
-    def _encode(self, heard: dict[str, Any]) -> Any:
-        """Output of the frozen encoder, `(batch, frames, hidden)` first, without dropout, after SpecAugment."""
-        whisper = whisper_of(self.model).model
-        features, contexts = heard["input_features"], heard.get("context_frames")
-        if contexts is None:
-            features = whisper._mask_input_features(features.clone(), heard.get("attention_mask"))
-            return (whisper.encoder.eval()(features).last_hidden_state,)
-        within = torch.arange(features.shape[-1], device=features.device) < contexts[:, None]
-        features = whisper._mask_input_features(features.clone(), within.long())
-        return whisper.encoder.eval()(features, context_frames=contexts)
 
     # ---- the curriculum ----
 
@@ -409,11 +378,3 @@ class _StepEvents(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self._trainer._end_step()
-
-
-def _cast(inputs: dict, dtype: torch.dtype) -> dict:
-    """The inputs with floating tensors in `dtype`, for a teacher held in half precision."""
-    cast = {name: value.to(dtype) if name == "input_features" else value for name, value in inputs.items()}
-    if "encoder_outputs" in cast:
-        cast["encoder_outputs"] = (cast["encoder_outputs"][0].to(dtype),)
-    return cast

@@ -9,6 +9,7 @@ import torch
 from ..data.collator import SpeechCollator
 from ..data.stored_states import StoredStates, heard_key
 from ..transcription.teacher_states import row_key, target_tokens
+from .encoder_distance import AUDIO_FRAMES, speech_positions
 
 CACHED = "cached"  # in a batch, beside its tensors
 
@@ -33,8 +34,8 @@ class Found:
 
 
 class CachedRows:
-    r"""Adds to each batch what the caches hold of its rows: `cached`, a dict of `teacher` and `encoder`, each
-    `vars` of a `Found`.
+    r"""Adds to each batch what the caches hold of its rows: `cached`, a dict of `teacher`, `teacher_encoder` and
+    `encoder`, each `vars` of a `Found`.
 
     It runs in the processes of a data loader, too: it holds neither model.
 
@@ -42,13 +43,22 @@ class CachedRows:
         collate (`SpeechCollator`): makes the batches.
         teacher (`StoredStates`, *optional*): the teacher's last decoder states.
         encoder (`StoredStates`, *optional*): the output of the student's encoder.
+        teacher_encoder (`StoredStates`, *optional*): the teacher's encoder states over the speech, for which the
+            collator's batches have `audio_frames`.
     """
 
-    def __init__(self, collate: SpeechCollator, teacher: StoredStates | None, encoder: StoredStates | None) -> None:
+    def __init__(
+        self,
+        collate: SpeechCollator,
+        teacher: StoredStates | None,
+        encoder: StoredStates | None,
+        teacher_encoder: StoredStates | None = None,
+    ) -> None:
         self._collate = collate
         self._deaf = replace(collate, hears=False)
         self._teacher = teacher
         self._encoder = encoder
+        self._teacher_encoder = teacher_encoder
         # In memory that the processes of a data loader share: they do not see attributes that change later.
         self._teacher_is_wanted = torch.ones((), dtype=torch.bool).share_memory_()
 
@@ -65,16 +75,24 @@ class CachedRows:
             cached["teacher"] = vars(_find(self._teacher, keys, [target_tokens(labels) for _, labels in sequences]))
         if self._encoder is not None:
             lengths = [frames // 2 for frames in self._collate.contexts(rows)]
-            keys = [encoder_key(self._encoder, name, length) for name, length in zip(heard, lengths, strict=True)]
-            cached["encoder"] = vars(_find(self._encoder, keys, lengths))
-        # The student hears, unless its encoder's output is there; the teacher, where its states are not.
+            cached["encoder"] = vars(self._encoded(self._encoder, heard, lengths))
+        # The student hears, unless its encoder's output is there; the teacher, where its states are not. Encoders are
+        # compared only while the student's is trained.
         hear = "encoder" not in cached or not all(cached["encoder"]["present"])
         hear = hear or not all(cached.get("teacher", {}).get("present", []))
-        return {**(self._collate if hear else self._deaf)(rows), CACHED: cached}
+        batch: dict[str, Any] = (self._collate if hear else self._deaf)(rows)
+        if self._teacher_encoder is not None:
+            lengths = speech_positions(batch[AUDIO_FRAMES]).tolist()
+            cached["teacher_encoder"] = vars(self._encoded(self._teacher_encoder, heard, lengths))
+        return {**batch, CACHED: cached}
+
+    def _encoded(self, stored: StoredStates, heard: list[str], lengths: list[int]) -> Found:
+        keys = [encoder_key(stored, name, length) for name, length in zip(heard, lengths, strict=True)]
+        return _find(stored, keys, lengths)
 
 
 def encoder_key(stored: StoredStates, heard: str, positions: int) -> str:
-    """The key of an encoder's output for what is heard, in a context of some positions."""
+    """The key of an encoder's output for what is heard, of some positions: a context, or the speech."""
     return stored.key(heard, str(positions))
 
 

@@ -136,6 +136,7 @@ def distill(
         num_proc (`int`, *optional*): Processes that check the rows; by default this one does.
         teacher_cache (`str` or `os.PathLike`, *optional*): Folder for the teacher's last decoder states: the teacher
             runs once for a row, whatever the epoch, the settings and the process, and never for a row that is there.
+            With an `encoder_weight`, its encoder's states over the speech as well.
         encoder_cache (`str` or `os.PathLike`, *optional*): Folder for the output of the student's frozen encoder.
         cache_dtype (`str`, *optional*, defaults to `"float16"`): What both are kept in; in float32 a training is the
             one without caches.

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -23,6 +24,7 @@ from ..transcription.teacher_states import TeacherStates, row_key, target_tokens
 from .askd_arguments import ASKDTrainingArguments
 from .askd_caches import ASKDCaches, check_same_every_time, encoder_states
 from .cached_rows import encoder_key
+from .encoder_distance import speech_positions
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +110,7 @@ def tell_before(caches: ASKDCaches, rows: SpeechDataset, collate: SpeechCollator
     if not caches or not isinstance(rows, Dataset):
         return
     # By cache: rows that lack, and the bytes that they will take.
-    lacking = {"teacher": [0, 0], "encoder": [0, 0]}
+    lacking = {"teacher": [0, 0], "encoder": [0, 0], "teacher_encoder": [0, 0]}
     mine = range(state.process_index, len(rows), state.num_processes)
     with progress_bar(state.is_main_process) as bar:
         for index in bar.track(mine, description="looking into the caches"):
@@ -122,18 +124,21 @@ def tell_before(caches: ASKDCaches, rows: SpeechDataset, collate: SpeechCollator
             if caches.encoder is not None:
                 keys = {encoder_key(caches.encoder, heard, length): length for length in _lengths(collate, row)}
                 _note(lacking["encoder"], caches.encoder, keys)
+            if caches.compares_encoders:
+                stored = caches.teacher.encoder  # type: ignore[union-attr]
+                length = int(speech_positions(torch.tensor(collate.audio_frames(row))))
+                _note(lacking["teacher_encoder"], stored, {encoder_key(stored, heard, length): length})
     found: list[dict[str, list[int]]] = gather_object([lacking])
-    for name, stored in caches.stored().items():
-        if name == "teacher" and not caches.reads_teacher:
-            continue
-        count, size = (sum(one[name][part] for one in found) for part in range(2))
-        if name == "teacher" and not count:
-            caches.let_teacher_go()
-        if state.is_main_process:
-            expected = f"; the others will be computed, and take about {readable_size(size)}" if count else ""
-            logger.warning(
-                "%s_cache %s has %d of %d rows%s", name, stored.store.folder, len(rows) - count, len(rows), expected
-            )
+    read = {name: stored for name, stored in caches.stored().items() if name != "teacher" or caches.reads_teacher}
+    totals = {name: [sum(one[name][part] for one in found) for part in range(2)] for name in read}
+    if not any(totals[name][0] for name in read if name != "encoder"):
+        caches.let_teacher_go()
+    if not state.is_main_process:
+        return
+    for name, stored in read.items():
+        count, size = totals[name]
+        expected = f"; the others will be computed, and take about {readable_size(size)}" if count else ""
+        logger.warning("%s has %d of %d rows%s", _told(name, stored), len(rows) - count, len(rows), expected)
 
 
 def told_after(caches: ASKDCaches) -> tuple[str, ...]:
@@ -145,10 +150,16 @@ def told_after(caches: ASKDCaches) -> tuple[str, ...]:
         anew = f", {damaged} of them as their entry was damaged" if damaged else ""
         entries, size = stored.store.size()
         lines.append(
-            f"{name}_cache {stored.store.folder}: {computed} rows computed{anew}; it has {entries} entries, "
-            f"{readable_size(size)}"
+            f"{_told(name, stored)}: {computed} rows computed{anew}; it has {entries} entries, {readable_size(size)}"
         )
     return tuple(lines)
+
+
+def _told(name: str, stored: StoredStates) -> str:
+    """A cache by its flag and folder."""
+    flags = {"teacher": "teacher_cache", "encoder": "encoder_cache", "teacher_encoder": "teacher_cache"}
+    what = " (encoder states)" if name == "teacher_encoder" else ""
+    return f"{flags[name]} {stored.store.folder}{what}"
 
 
 def _lengths(collate: SpeechCollator, row: dict[str, Any]) -> set[int]:

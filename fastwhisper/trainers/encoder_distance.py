@@ -20,14 +20,14 @@ def squared_distance(student: torch.Tensor, teacher: torch.Tensor, audio_frames:
 
     Args:
         student (`torch.Tensor`): `(batch, positions, hidden)`.
-        teacher (`torch.Tensor`): `(batch, positions, hidden)`, of a window; constant.
+        teacher (`torch.Tensor`): `(batch, positions, hidden)`, of a window or up to the longest speech; constant.
         audio_frames (`torch.Tensor`): `(batch,)`, mel frames of audio.
     """
-    positions = student.shape[1]
+    positions = min(student.shape[1], teacher.shape[1])
     places = torch.arange(positions, device=student.device)
     speech = places < speech_positions(audio_frames.to(student.device))[:, None]
     precision = torch.promote_types(student.dtype, torch.float32)
-    mine, its = student[speech].to(precision), teacher[:, :positions][speech].to(precision)
+    mine, its = (states[:, :positions][speech].to(precision) for states in (student, teacher))
     return (mine - its).square().mean(dim=-1).sum()
 
 

@@ -10,6 +10,7 @@ from transformers import GenerationConfig, WhisperForConditionalGeneration, Whis
 
 from ..data.languages import language_code
 from ..data.stored_audio import Clip
+from ..data.true_length_features import sample_frames
 from ..errors import InputError, check_positive
 from ..modeling.waveforms import SAMPLING_RATE
 from .recording_features import RecordingFeatures, context_features
@@ -242,7 +243,7 @@ def _evaluating(model: WhisperForConditionalGeneration) -> Iterator[None]:
 
 def _context(model: WhisperForConditionalGeneration, processor: WhisperProcessor, clip: Clip) -> int:
     """Feature frames that the model is given of a clip, or of its first window."""
-    return context_of(model, -(-len(clip) // processor.feature_extractor.hop_length))
+    return context_of(model, sample_frames(len(clip), processor.feature_extractor))
 
 
 @torch.no_grad()

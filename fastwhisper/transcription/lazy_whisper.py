@@ -75,32 +75,40 @@ class LazyWhisper:
         return cls(config, fingerprint, _saved_projection(folder).to(DTYPES[dtype]), load)
 
     @torch.no_grad()
-    def last_states(
-        self, features: torch.Tensor, decoder_input_ids: torch.Tensor, targets: torch.Tensor
-    ) -> torch.Tensor:
-        """Decoder states after the last layer norm, `(tokens, hidden)`, where `targets` `(batch, tokens)` is true.
+    def encode(self, features: torch.Tensor) -> torch.Tensor:
+        """Encoder states `(batch, positions, hidden)` of features `(batch, mel, frames)`, which fill the window.
 
         They do not depend on an autocast around the call.
         """
-        if self.model is None:
-            self.model = self._load().eval().requires_grad_(False)
-        self.model.to(features.device)  # type: ignore[arg-type]
+        model = self._on(features.device)
+        # A teacher hears the whole window, whatever it was trained for itself.
+        whole: dict[str, Any] = (
+            {"true_length": False} if isinstance(model, FastWhisperForConditionalGeneration) else {}
+        )
         with torch.autocast(features.device.type, enabled=False):
-            # A teacher hears the whole window, whatever it was trained for itself.
-            whole: dict[str, Any] = (
-                {"true_length": False} if isinstance(self.model, FastWhisperForConditionalGeneration) else {}
-            )
-            output: Any = self.model.model(
-                input_features=features.to(self.model.dtype),
-                decoder_input_ids=decoder_input_ids,
-                use_cache=False,
-                **whole,
-            )
+            return model.model.encoder(features.to(model.dtype), **whole).last_hidden_state
+
+    @torch.no_grad()
+    def last_states(
+        self, encoded: torch.Tensor, decoder_input_ids: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        """Decoder states after the last layer norm, `(tokens, hidden)`, where `targets` `(batch, tokens)` is true.
+
+        They do not depend on an autocast around the call. `encoded` is what `encode` gives of the rows.
+        """
+        model = self._on(encoded.device)
+        with torch.autocast(encoded.device.type, enabled=False):
+            output: Any = model.model(encoder_outputs=(encoded,), decoder_input_ids=decoder_input_ids, use_cache=False)
         return output.last_hidden_state[targets]
 
     def let_go(self) -> None:
         """Free the model, except for its output layer; it is loaded again if it is needed again."""
         self.model = None
+
+    def _on(self, device: torch.device) -> WhisperForConditionalGeneration:
+        if self.model is None:
+            self.model = self._load().eval().requires_grad_(False)
+        return self.model.to(device)  # type: ignore[arg-type]
 
 
 def outline(name: str | os.PathLike) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:

@@ -12,29 +12,18 @@ from torch.nn.functional import pad
 from transformers import WhisperFeatureExtractor
 
 from ..data.stored_audio import Clip
+from ..data.true_length_features import clip_features, computed_frames
 from ..modeling.waveforms import SAMPLING_RATE
 
 # What `WhisperFeatureExtractor` has as numbers in its code: powers below count as this, and the range in decades.
 _LEAST_POWER = 1e-10
 _DECADES = 8.0
-# At its end the extractor mirrors the audio, over a window's half: with two more frames, all up to there see silence.
-_FRAMES_BEHIND = 2
-
-
-def features_at_once(samples: Clip, extractor: WhisperFeatureExtractor, frames: int) -> torch.Tensor:
-    """All features `(mel, frames)` by the extractor itself, of a recording that silence extends to `frames`."""
-    return extractor(
-        samples[:],
-        sampling_rate=SAMPLING_RATE,
-        max_length=frames * extractor.hop_length,
-        truncation=False,
-        return_tensors="pt",
-    ).input_features[0]
 
 
 def context_features(samples: Clip, extractor: WhisperFeatureExtractor, context: int) -> torch.Tensor:
-    """The first `context` frames of the features that the extractor computes of a clip, extended to its window."""
-    return features_at_once(samples, extractor, _computed_frames(context, extractor))[:, :context]
+    """The first `context` frames `(mel, context)` of the features that the extractor computes of a clip, extended to
+    its window."""
+    return clip_features([samples[:]], context, extractor)[0]
 
 
 class RecordingFeatures:
@@ -58,10 +47,16 @@ class RecordingFeatures:
         self.frames = 2 * max(1, -(-len(samples) // (2 * extractor.hop_length)))
         self._samples = samples
         self._extractor = extractor
-        self._all_frames = max(self.frames, _computed_frames(context or extractor.nb_max_frames, extractor))
+        self._all_frames = max(self.frames, computed_frames(context or extractor.nb_max_frames, extractor))
         self._at_once: torch.Tensor | None = None
         if self._all_frames <= extractor.nb_max_frames or extractor.dither:
-            self._at_once = features_at_once(samples, extractor, self._all_frames)
+            self._at_once = extractor(
+                samples[:],
+                sampling_rate=SAMPLING_RATE,
+                max_length=self._all_frames * extractor.hop_length,
+                truncation=False,
+                return_tensors="pt",
+            ).input_features[0]
             return
         self._taper = torch.hann_window(extractor.n_fft)
         self._filters = torch.from_numpy(extractor.mel_filters).float().T
@@ -111,10 +106,6 @@ class RecordingFeatures:
         """Samples of the recording and of the silence behind it."""
         part = self._samples[begin:end].astype(np.float32, copy=False)
         return np.pad(part, (0, end - begin - len(part)), constant_values=self._extractor.padding_value)
-
-
-def _computed_frames(context: int, extractor: WhisperFeatureExtractor) -> int:
-    return min(context + _FRAMES_BEHIND, extractor.nb_max_frames)
 
 
 def _scaled(log_mel: Any) -> Any:

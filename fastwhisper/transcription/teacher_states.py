@@ -1,4 +1,5 @@
-"""What a teacher says of a row, computed once: its last decoder states, from which its output layer gives the rest."""
+"""What a teacher makes of a row, computed once: its last decoder states, from which its output layer gives what it
+predicts, and its encoder's states."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,36 +15,44 @@ from .lazy_whisper import LazyWhisper
 
 @dataclass(frozen=True)
 class TeacherStates:
-    r"""The last decoder states of a teacher at the label tokens of rows: read where they are kept, or else computed.
+    r"""The states of a teacher: the last of its decoder at the label tokens of rows, and those of its encoder over the
+    speech. They are read where they are kept, or else computed.
 
     Args:
         teacher (`LazyWhisper`): not loaded before a row lacks its states.
-        stored (`StoredStates`): where they are kept.
+        stored (`StoredStates`): where those of the decoder are kept.
+        encoder (`StoredStates`): where those of the encoder are kept.
     """
 
     teacher: LazyWhisper
     stored: StoredStates
+    encoder: StoredStates
 
     @classmethod
     def of(
         cls, teacher: LazyWhisper, store: RowStore, extractor: WhisperFeatureExtractor, dtype: torch.dtype
     ) -> "TeacherStates":
         """Those of a teacher that hears what a feature extractor makes of the audio, kept in a precision."""
-        made_by = content_key("teacher", teacher.fingerprint, extractor_key(extractor))
-        return cls(teacher, StoredStates(store, made_by, teacher.config.d_model, dtype))
+        stored = [
+            StoredStates(
+                store, content_key(part, teacher.fingerprint, extractor_key(extractor)), teacher.config.d_model, dtype
+            )
+            for part in ("teacher", "teacher's encoder")
+        ]
+        return cls(teacher, *stored)
 
     def compute(
         self,
         keys: Sequence[str],
-        features: torch.Tensor,
+        encoded: torch.Tensor,
         decoder_input_ids: torch.Tensor,
         targets: torch.Tensor,
     ) -> torch.Tensor:
-        """Run the teacher on rows, and keep their states.
+        """Run the teacher's decoder on rows, and keep its last states.
 
         Args:
             keys (`Sequence[str]`): of the rows, by `row_key`.
-            features (`torch.Tensor`): `(batch, mel, frames)`, of a whole window.
+            encoded (`torch.Tensor`): `(batch, positions, hidden)`, what the teacher's encoder makes of the window.
             decoder_input_ids (`torch.Tensor`): `(batch, tokens)`.
             targets (`torch.Tensor`): `(batch, tokens)`, true where the label is not masked.
 
@@ -53,9 +62,8 @@ class TeacherStates:
         Raises:
             InputError: if the disk does not take them.
         """
-        states = self.teacher.last_states(features, decoder_input_ids, targets)
-        rows = states.split(targets.sum(1).tolist())
-        return torch.cat([self.stored.write(key, row) for key, row in zip(keys, rows, strict=True)])
+        states = self.teacher.last_states(encoded, decoder_input_ids, targets)
+        return self.stored.write_all(keys, states.split(targets.sum(1).tolist()))
 
 
 def row_key(stored: StoredStates, heard: str, decoder_input_ids: torch.Tensor, labels: torch.Tensor) -> str:

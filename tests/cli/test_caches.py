@@ -1,6 +1,7 @@
 """`--teacher_cache` and `--encoder_cache`: what they tell and refuse, and that the teacher stays on the disk."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from fastwhisper import ASKDTrainingArguments, FastWhisperForConditionalGeneration, distill
 from fastwhisper.cli.main import main
+from fastwhisper.data.audio import load_audio
 from fastwhisper.hub_cards.folder_records import RUN_FILE
 from fastwhisper.transcription.lazy_whisper import LazyWhisper
 
@@ -147,6 +149,45 @@ def test_true_length_is_looked_up_before_at_the_lengths_that_are_heard(words, tm
     caplog.clear()
     assert main(words("both", *frozen, "0.5")) == 0
     assert f"encoder_cache {tmp_path / 'encoder'} has 4 of 6 rows" in caplog.text
+
+
+def test_encoder_states_are_told_and_kept_beside(words, speech_folder, tmp_path, caplog, capsys, no_teacher):
+    """In the same folder: for rows whose decoder states are there already, they alone are computed."""
+    assert main(words("first", *caches(tmp_path)[:2], "--freeze_encoder", "false")) == 0
+    before = sum(path.stat().st_size for path in (tmp_path / "teacher").rglob("*.safetensors"))
+    flags = [
+        *caches(tmp_path)[:2],
+        "--encoder_weight",
+        "0.2",
+        "--true_length",
+        "true",
+        "--full_length_probability",
+        "0",
+    ]
+    caplog.clear()
+    capsys.readouterr()
+    assert main(words("fills", *flags)) == 0
+    cache = f"teacher_cache {tmp_path / 'teacher'}"
+    seconds = [load_audio(path).size / 16_000 for path in sorted(speech_folder.glob("*.wav"))]
+    # 100 frames a second, two a position, 32 float16 a position.
+    taken = sum(math.ceil(math.ceil(round(100 * length, 6)) / 2) * 64 + 136 for length in seconds)
+    assert f"{cache} has 6 of 6 rows\n" in caplog.text
+    told = (
+        f"{cache} (encoder states) has 0 of 6 rows; the others will be computed, and take about {taken / 1000:.1f} kB"
+    )
+    assert told in caplog.text
+    size = sum(path.stat().st_size for path in (tmp_path / "teacher").rglob("*.safetensors"))
+    assert size - before == pytest.approx(taken, rel=0.02)
+    printed = capsys.readouterr().out
+    assert f"{cache}: 0 rows computed; it has 12 entries" in printed
+    assert f"{cache} (encoder states): 6 rows computed; it has 12 entries" in printed
+
+    no_teacher()
+    caplog.clear()
+    assert main(words("reads", *flags)) == 0
+    assert f"{cache} (encoder states) has 6 of 6 rows\n" in caplog.text
+    assert capsys.readouterr().out.count("0 rows computed;") == 2
+    assert log(tmp_path / "reads")["loss"] == log(tmp_path / "fills")["loss"]
 
 
 def test_a_stream_reads_through(words, tmp_path, no_teacher, capsys, caplog):

@@ -24,7 +24,7 @@ from fastwhisper.data.audio import (
 from fastwhisper.errors import InputError
 from fastwhisper.evaluation.measurement import resident_growth
 
-from ..sounds import tone, write_nan, write_noise_bytes, write_tone
+from ..sounds import tone, write_endless, write_nan, write_noise_bytes, write_tone
 
 GROWTH = """
 import sys
@@ -291,12 +291,7 @@ def test_audio_beyond_the_memory_is_refused_in_words(tmp_path, monkeypatch):
 
 
 def test_a_flac_that_claims_years(tmp_path):
-    path = tmp_path / "a.flac"
-    soundfile.write(path, tone(), 16_000)
-    content = bytearray(path.read_bytes())
-    content[21] |= 0x0F  # the length is the last 36 bits of what follows the rate
-    content[22:26] = b"\xff" * 4
-    path.write_bytes(content)
+    path = write_endless(tmp_path / "a.flac")
     for load in (load_audio, decoded_duration):
         assert resident_growth(lambda load=load: pytest.raises(InputError, load, path)) < 50e6
         with pytest.raises(InputError, match="a.flac is cut off: its header promises 4294967.30 s"):

@@ -17,7 +17,7 @@ from fastwhisper.errors import InputError
 from fastwhisper.evaluation.measurement import resident_growth
 
 from ..recordings import noise
-from ..sounds import tone, write_nan, write_one_sample, write_tone, write_torn
+from ..sounds import write_endless, write_nan, write_one_sample, write_tone, write_torn
 
 
 def write_long(path, sampling_rate=16_000, form="FLAC"):
@@ -108,12 +108,7 @@ def test_the_file_goes_with_its_samples(tmp_path, temporary):
 
 
 def test_a_flac_that_claims_years_takes_nothing(tmp_path, temporary):
-    path = tmp_path / "a.flac"
-    soundfile.write(path, tone(), 16_000)
-    content = bytearray(path.read_bytes())
-    content[21] |= 0x0F  # the length is the last 36 bits of what follows the rate
-    content[22:26] = b"\xff" * 4
-    path.write_bytes(content)
+    path = write_endless(tmp_path / "a.flac")
     assert resident_growth(lambda: pytest.raises(InputError, store_audio, path)) < 20e6
     with pytest.raises(InputError, match="a.flac is cut off: its header promises 4294967.30 s"):
         store_audio(path)

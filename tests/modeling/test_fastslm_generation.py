@@ -181,6 +181,24 @@ def test_audio_beyond_the_context_is_refused_with_the_numbers():
     assert new_tokens(model.generate(**fitting), fitting).shape[1] <= 2
 
 
+def test_what_does_not_fit_is_refused_before_it_is_encoded(monkeypatch):
+    """Eight windows, the last a fifth full: beyond the context, for another prompt, and of another size."""
+    adapter = {"tokens_follow_length": True}
+    model = tiny_fastslm(adapter, language_model=tiny_language_model(max_position_embeddings=40))
+    features, mask = windows(8), mask_of(*[100] * 7, 20)
+    counts = model.get_audio_features(features, mask).window_token_counts.tolist()
+    assert model.model.window_token_counts(features, mask) == counts and counts[7] < counts[0] == QUERIES
+    speech = sum(counts)
+    monkeypatch.setattr(type(model.model), "get_audio_features", lambda *_, **__: pytest.fail("encoded"))
+    audio = {"input_features": features, "input_features_mask": mask}
+    with pytest.raises(ValueError, match=f"{speech + 3 + 9} tokens are needed .{speech} of speech, 3 of text, 9 new"):
+        model.generate(**prompts(speech), **audio, max_new_tokens=9)
+    with pytest.raises(ValueError, match=f"prompt 0 has {speech - 4} placeholders"):
+        model.generate(**prompts(speech - 4), **audio)
+    with pytest.raises(ValueError, match="80 mel bins x"):
+        model.generate(**prompts(speech), input_features=features[:, :79])
+
+
 def test_stitching_joins_the_spans(inputs):
     language_model = tiny_language_model(max_position_embeddings=64)
     model = tiny_fastslm(language_model=language_model, separator_token_ids=[50])

@@ -43,9 +43,11 @@ def features(*audio: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     batch = torch.full((len(audio), 80, WINDOW), PADDING)
     for row, frames in zip(batch, audio, strict=True):
-        # Two frames behind the audio still see it.
+        # Two frames behind the audio still see it, the second hardly.
         seen = min(frames + 2, WINDOW)
         row[:, :seen] = torch.randn(80, seen, generator=generator)
+        row[:, frames + 1 :].clamp_(max=-0.7)
+        row[:, frames - 1 : frames + 1].clamp_(min=0.1)
     return batch
 
 
@@ -83,6 +85,26 @@ def test_the_end_of_the_audio_is_found_in_real_features(samples):
     assert by_mask == by_padding or by_mask == by_padding + 1 or samples == 480_000
     assert abs(by_padding - samples / 160) <= 2
     assert context_frames(by_padding, 0.5, 3000) == context_frames(-(-samples // 160), 0.5, 3000)
+
+
+def off_by(clip):
+    """Frames by which the end of a clip is found late, and whether that changes its context."""
+    true = -(-len(clip) // 160)
+    # Features do not depend on the padding behind the next frames.
+    extractor = WhisperFeatureExtractor()
+    found = extractor(clip, sampling_rate=16_000, max_length=160 * (true + 8), return_tensors="pt").input_features
+    end = audio_frames(found)[0]
+    return end - true, context_frames(end, 0.5, 3000) != context_frames(true, 0.5, 3000)
+
+
+def test_the_end_of_loud_audio_is_found_to_a_frame():
+    """Over all remainders of samples in a frame, at the whole seconds that a context is rounded to as well."""
+    noise = np.random.default_rng(0).normal(scale=0.1, size=64_000).astype(np.float32)
+    offs, moved = zip(*(off_by(noise[:samples]) for samples in range(1, 64_001, 797)), strict=True)
+    assert set(offs) <= {-1, 0, 1} and np.mean([off == 0 for off in offs]) > 0.9 and not any(moved)
+    # Half a second and the margin fill a context to its last sample.
+    at_seconds = [off_by(noise[: 8_000 + past]) for past in range(-160, 161, 20)]
+    assert sum(changes for _, changes in at_seconds) <= 1
 
 
 def test_a_mask_of_another_shape_is_that_of_a_whole_recording():

@@ -67,6 +67,15 @@ def logged(trainer, key="loss"):
     return [line[key] for line in trainer.state.log_history if "loss" in line]
 
 
+def assert_same_training(mine, other, keys, rel=2e-5, abs=1e-7):
+    """Two trainers have logged the same, and their weights are the same."""
+    for key in keys:
+        assert logged(mine, key) == pytest.approx(logged(other, key), rel=rel, abs=abs), key
+    for (name, weight), expected in zip(mine.model.named_parameters(), other.model.parameters(), strict=True):
+        # Adam divides a gradient near zero by its own size.
+        torch.testing.assert_close(weight, expected, rtol=1e-3, atol=2e-5, msg=name)
+
+
 class LargestTensor(TorchDispatchMode):
     """Within its context, `elements` is the size of the largest tensor that any operation returned."""
 

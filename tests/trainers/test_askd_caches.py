@@ -5,9 +5,11 @@ import shutil
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load, load_file
 from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperEncoder
 
 from fastwhisper import ASKDTrainer, ASKDTrainingArguments, FastWhisperForConditionalGeneration
+from fastwhisper.data.audio import load_audio
 from fastwhisper.data.collator import SpeechCollator
 from fastwhisper.data.row_store import RowStore
 from fastwhisper.errors import InputError
@@ -18,7 +20,7 @@ from fastwhisper.transcription.teacher_states import TeacherStates
 
 from ..recordings import noise_dataset, save_checkpoint, tiny_processor, write_noise
 from ..tiny_models import tiny_whisper
-from .conftest import logged
+from .conftest import assert_same_training, logged
 
 TEXTS = ["turn on the lamp", "never mind", "yes please", "turn off the fan", "good night", "open the door now please"]
 KEYS = ("loss", "grad_norm", "ce", "teacher_kl", "self_kl", "teacher_weight", "self_weight")
@@ -90,12 +92,8 @@ def train(demo_tokenizer, teacher_folder, rows, tmp_path):
     return run
 
 
-def assert_same(mine, other, tolerance=1e-6):
-    for key in KEYS:
-        assert logged(mine, key) == pytest.approx(logged(other, key), rel=tolerance, abs=tolerance), key
-    for (name, weight), expected in zip(mine.model.named_parameters(), other.model.parameters(), strict=True):
-        # Adam divides a gradient near zero by its own size.
-        torch.testing.assert_close(weight, expected, rtol=1e-3, atol=20 * tolerance, msg=name)
+def assert_same(mine, other, keys=KEYS):
+    assert_same_training(mine, other, keys, rel=1e-6, abs=1e-6)
 
 
 @pytest.fixture
@@ -326,6 +324,94 @@ def test_true_length_with_a_frozen_encoder(train, teacher_folder, monkeypatch, n
     assert second._caches.computed == {"teacher": 0, "encoder": 0}
 
 
-def test_an_encoder_weight_needs_the_teacher_itself(train):
-    with pytest.raises(InputError, match="encoder_weight needs the teacher's encoder in every step"):
-        train("teacher", freeze_encoder=False, encoder_weight=0.5)
+# ---- the teacher's encoder states ----
+
+COMPARED_KEYS = (*KEYS, "encoder_mse")
+COMPARED = {"encoder_weight": 0.5, "freeze_encoder": False, "max_steps": 6}
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """How many rows each call of the teacher's encoder got."""
+    rows = []
+    encode = LazyWhisper.encode
+    monkeypatch.setattr(LazyWhisper, "encode", lambda self, x: rows.append(len(x)) or encode(self, x))
+    return rows
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        {},
+        {"true_length": True, "full_length_probability": 0.4, "freeze_encoder": None},
+        {"teacher_decay_end": 0.4, "mode": "joint"},
+        {"teacher_weight": 0.0, "self_weight": 0.0},
+        {"gradient_accumulation_steps": 3, "per_device_train_batch_size": 1, "true_length": True},
+    ],
+    ids=str,
+)
+def test_encoder_states_are_kept_as_well(train, arm, no_teacher, encoded):
+    settings = {**COMPARED, **arm}
+    plain = train(folder="plain", **settings)
+    # Encoders that are the same at first have moved apart, and are compared over the speech alone.
+    assert logged(plain, "encoder_mse")[-1] > 1e-4
+    first = train("teacher", folder="first", **settings)
+    assert_same(first, plain, COMPARED_KEYS)
+    expected = {"teacher": 0 if arm.get("teacher_weight") == 0.0 else 6, "encoder": 0, "teacher_encoder": 6}
+    assert first._caches.computed == expected
+    # Once a row, for its decoder states and these.
+    assert sum(encoded) == 6 and len(encoded) == 6 // settings.get("per_device_train_batch_size", 3)
+    no_teacher(encoders=False)
+    second = train("teacher", folder="second", **settings)
+    assert_same(second, plain, COMPARED_KEYS)
+    assert sum(encoded) == 6 and second._caches.teacher.teacher.model is None
+    assert second._caches.computed == {"teacher": 0, "encoder": 0, "teacher_encoder": 0}
+
+
+def test_a_row_that_lacks_either_is_encoded_once(train, encoded, tmp_path, no_teacher):
+    """Rows without decoder states, without encoder states or without both, in a batch of six."""
+    settings = {**COMPARED, "per_device_train_batch_size": 6, "max_steps": 1}
+    plain = train(folder="plain", **settings)
+    train("teacher", folder="decoder", **{**settings, "encoder_weight": 0.0})
+    decoder = set((tmp_path / "teacher").glob("*/*.safetensors"))
+    assert encoded == [6] and len(decoder) == 6
+    first = train("teacher", folder="first", **settings)
+    assert encoded == [6, 6] and first._caches.computed == {"teacher": 0, "encoder": 0, "teacher_encoder": 6}
+    encoder = set((tmp_path / "teacher").glob("*/*.safetensors")) - decoder
+    assert len(encoder) == 6
+    keep = {path: path.read_bytes() for path in (*decoder, *encoder)}
+    one, other = sorted(decoder), sorted(encoder)
+    # Files removed, and rows that are encoded.
+    removed = [(one[:2], 2), (other[:2], 2), ([*one, other[0]], 6), ([*one, other[5]], 6), ([*other, one[3]], 6)]
+    for gone, rows in removed:
+        for path in gone:
+            path.unlink()
+        again = train("teacher", folder="again", **settings)
+        assert_same(again, plain, COMPARED_KEYS)
+        missing = {"teacher": len(decoder & set(gone)), "encoder": 0, "teacher_encoder": len(encoder & set(gone))}
+        assert again._caches.computed == missing and encoded[-1] == rows
+        for path, content in keep.items():
+            torch.testing.assert_close(load_file(path)["states"], load(content)["states"], rtol=1e-5, atol=1e-5)
+    assert len(encoded) == 2 + len(removed)
+
+
+def test_encoder_states_in_half_precision_are_close(train):
+    plain = train(folder="plain", **COMPARED)
+    for folder in ("computed", "read"):
+        cached = train("teacher", dtype=torch.float16, folder=folder, **COMPARED)
+        assert logged(cached, "encoder_mse") == pytest.approx(logged(plain, "encoder_mse"), rel=2e-2, abs=1e-5)
+    assert logged(cached, "encoder_mse") != logged(plain, "encoder_mse")
+
+
+def test_encoder_states_are_those_of_the_speech_alone(train, tmp_path):
+    """Two frames of 10 ms a position, `(positions, 32)` of float32."""
+    trainer = train("teacher", teacher_weight=0.0, self_weight=0.0, **COMPARED)
+    shapes = [load_file(path)["states"].shape for path in (tmp_path / "teacher").glob("*/*.safetensors")]
+    frames = [-(-load_audio(row["audio"]).size // 160) for row in trainer.train_dataset]
+    assert sorted(shapes) == sorted((-(-frame // 2), 32) for frame in frames)
+
+
+def test_encoders_of_other_sizes_are_refused(train, demo_tokenizer, tmp_path):
+    other = save_checkpoint(tiny_whisper(demo_tokenizer, d_model=16), demo_tokenizer, tmp_path / "narrow")
+    with pytest.raises(InputError, match=r"hidden sizes differ: 16 \(teacher\) against 32 \(student\)"):
+        train("teacher", teacher=other, **COMPARED)

@@ -11,7 +11,7 @@ from fastwhisper.modeling.true_length_whisper import TrueLengthEncoder
 from fastwhisper.trainers.askd_teachers import shares_encoder
 
 from ..tiny_models import CHECKPOINTING, tiny_whisper
-from .conftest import LargestTensor, collate, logged, make_rows
+from .conftest import LargestTensor, assert_same_training, collate, logged, make_rows
 
 
 def reference_loss(student, teacher, self_teacher, batch, teacher_weight, self_weight, temperature=1.0, gate=False):
@@ -119,10 +119,7 @@ def test_accumulation_changes_nothing(make_trainer, demo_tokenizer):
     parts = make_trainer(per_device_train_batch_size=1, gradient_accumulation_steps=8, folder="parts", **settings)
     whole.train()
     parts.train()
-    for key in ("loss", "ce", "teacher_kl", "self_kl", "grad_norm", "teacher_weight"):
-        assert logged(parts, key) == pytest.approx(logged(whole, key), rel=2e-5, abs=1e-7), key
-    for (name, mine), other in zip(parts.model.named_parameters(), whole.model.parameters(), strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-3, atol=2e-5, msg=name)
+    assert_same_training(parts, whole, ("loss", "ce", "teacher_kl", "self_kl", "grad_norm", "teacher_weight"))
 
 
 class Calls:

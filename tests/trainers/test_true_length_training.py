@@ -17,7 +17,7 @@ from fastwhisper.trainers.true_length_rows import cutting
 
 from ..hub_folders import demo_processor
 from ..tiny_models import tiny_whisper
-from .conftest import logged, make_rows
+from .conftest import assert_same_training, logged, make_rows
 from .true_length_runs import WINDOW_SECONDS, noise_rows, true_length_trainer
 
 # Contexts of 1, 1, 2, 2, 3 and 4 s with the margin of half a second.
@@ -183,10 +183,7 @@ def test_accumulation_changes_nothing(make_trainer, settings):
     parts = make_trainer(seconds, "parts", per_device_train_batch_size=1, gradient_accumulation_steps=8, **settings)
     whole.train()
     parts.train()
-    for key in ("loss", "ce", "teacher_kl", "self_kl", "encoder_mse", "grad_norm"):
-        assert logged(parts, key) == pytest.approx(logged(whole, key), rel=2e-5, abs=1e-7), key
-    for (name, mine), other in zip(parts.model.named_parameters(), whole.model.parameters(), strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-3, atol=2e-5, msg=name)
+    assert_same_training(parts, whole, ("loss", "ce", "teacher_kl", "self_kl", "encoder_mse", "grad_norm"))
     for line in (line for line in whole.state.log_history if "loss" in line):
         teacher_weight, self_weight = line["teacher_weight"], line["self_weight"]
         ce_weight = 1 - teacher_weight - self_weight
