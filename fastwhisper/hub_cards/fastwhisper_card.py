@@ -65,6 +65,7 @@ def fastwhisper_values(folder: Path, name: str, config: dict[str, Any], run: dic
         # The trainer also trains on the gold text alone.
         "distilled": bool(askd.get("teacher_weight") or askd.get("self_weight")),
         "window": window_seconds(config),
+        "true_length": bool(config.get("true_length")),
         "limits": [*run.get("limits", []), *_limits(config, run, evaluation)],
         "license": _license_words(teacher, run),
         **recorded(folder, run, evaluation),

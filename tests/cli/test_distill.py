@@ -143,6 +143,7 @@ def test_a_student_of_true_length(words, whisper_folder, tmp_path, refused, monk
     assert {name: run[name] for name in wanted} == wanted
     assert run["encoder_learning_rate"] == 0.01 and run["freeze_encoder"] is False
     card = (tmp_path / "out" / "README.md").read_text()
+    assert "It hears each clip at its own length, not at 2 s" in card
     assert "| trained at true length | yes |" in card and "| seconds of silence behind a clip | 0.25 |" in card
 
     further = [*words, "--student", str(tmp_path / "out"), "--output_dir", str(tmp_path / "further")]
