@@ -4,7 +4,7 @@
 
 DATA has the folders train and test. All figures of a run are taken on the same clips, one after another, and compared
 with each other. Training figures are seconds a row in the second epoch; the first fills the caches. `naive` is a step
-as it was: teacher and student each encode 30 s. A share of the rows, `full_length`, is heard at 30 s in training too.
+as it was: teacher and student each encode 30 s.
 """
 
 import argparse
@@ -30,7 +30,7 @@ CLIP_SECONDS = (3.0, 5.0)
 
 
 def seconds_a_row(args: argparse.Namespace, **options: Any) -> float:
-    """Median over the steps of the second epoch; with `steps`, over those of one epoch after its first."""
+    """Median over the steps of the second epoch."""
     distill_options = {
         name: options.pop(name) for name in ("teacher_cache", "encoder_cache", "student") if name in options
     }
@@ -68,15 +68,14 @@ def training(args: argparse.Namespace) -> dict[str, float]:
     found = {"naive": seconds_a_row(args, freeze_encoder=False)}
     with tempfile.TemporaryDirectory() as folder:
         caches = {"teacher_cache": f"{folder}/teacher"}
-        for name, share in (("true length", 0.0), ("true length, a quarter at 30 s", 0.25)):
-            options = {"true_length": True, "full_length_probability": share, "freeze_encoder": False}
-            found[name] = seconds_a_row(args, **options, **caches)
+        options = {"true_length": True, "full_length_probability": 0.0, "freeze_encoder": False}
+        found["true length"] = seconds_a_row(args, **options, **caches)
         student = FastWhisperForConditionalGeneration.from_teacher(str(args.teacher), DECODER_LAYERS)
         student.config.true_length = True
         student.save_pretrained(f"{folder}/student")
         WhisperProcessor.from_pretrained(args.teacher).save_pretrained(f"{folder}/student")
         caches.update(encoder_cache=f"{folder}/encoder", student=f"{folder}/student")
-        options = {"true_length": True, "full_length_probability": 0.0, "freeze_encoder": True}
+        options["freeze_encoder"] = True
         found["encoder frozen and cached"] = seconds_a_row(args, **options, **caches)
     return found
 
