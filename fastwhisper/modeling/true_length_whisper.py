@@ -117,11 +117,8 @@ class TrueLengthEncoder(WhisperEncoder):
         Raises:
             ValueError: for an odd number of frames, or more than the window has.
         """
+        self._check_frames(input_features)
         batch, _, frames = input_features.shape
-        if frames % 2 or not 0 < frames <= self.window:
-            raise ValueError(
-                f"input_features have {frames} frames; the encoder takes an even number of up to {self.window}"
-            )
         if true_length is None:
             true_length = bool(self.config.true_length)
         if not true_length or frames < self.window:
@@ -147,8 +144,10 @@ class TrueLengthEncoder(WhisperEncoder):
                 default as [`TrueLengthEncoder.contexts`] finds them.
             true_length (`bool`, *optional*): `False` encodes the window whole; `config.true_length` by default.
         """
-        found = self.contexts(input_features, attention_mask, true_length)
-        if context_frames is not None:
+        if context_frames is None:
+            found = self.contexts(input_features, attention_mask, true_length)
+        else:
+            self._check_frames(input_features)
             found = context_frames.tolist() if isinstance(context_frames, torch.Tensor) else list(context_frames)
         groups: dict[int, list[int]] = {}
         for row, frames in enumerate(found):
@@ -161,6 +160,13 @@ class TrueLengthEncoder(WhisperEncoder):
             **_joined([(rows, encoded[frames]) for frames, rows in groups.items()], len(found)),
             positions=torch.tensor(found, device=input_features.device) // stride,
         )
+
+    def _check_frames(self, input_features: torch.Tensor) -> None:
+        frames = input_features.shape[-1]
+        if frames % 2 or not 0 < frames <= self.window:
+            raise ValueError(
+                f"input_features have {frames} frames; the encoder takes an even number of up to {self.window}"
+            )
 
     @merge_with_config_defaults
     @capture_outputs
@@ -226,7 +232,7 @@ class TrueLengthModel(WhisperModel):
                 # Before SpecAugment, whose masks look like padding.
                 context_frames = self.encoder.contexts(input_features, attention_mask, true_length)
             if self.training:
-                heard = _heard(input_features, context_frames, attention_mask)
+                heard = heard_frames(input_features, context_frames, attention_mask)
                 input_features = self._mask_input_features(input_features, heard)
             encoder_outputs = self.encoder(input_features, context_frames=context_frames, **kwargs)
         return super().forward(
@@ -259,8 +265,8 @@ class TrueLengthModel(WhisperModel):
         )
 
 
-def _heard(
-    input_features: torch.Tensor, contexts: Sequence[int] | torch.Tensor, attention_mask: torch.Tensor | None
+def heard_frames(
+    input_features: torch.Tensor, contexts: Sequence[int] | torch.Tensor, attention_mask: torch.Tensor | None = None
 ) -> Any:
     """The frames that SpecAugment may mask, `(batch, frames)`."""
     places = torch.arange(input_features.shape[-1], device=input_features.device)

@@ -8,6 +8,7 @@ from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
 from ..data.true_length_features import pad_to_window
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
+from ..modeling.true_length_whisper import heard_frames
 
 
 def with_decoder_inputs(inputs: dict[str, Any], labels: torch.Tensor, config: WhisperConfig) -> dict[str, Any]:
@@ -68,6 +69,5 @@ def encode_frozen(whisper: WhisperForConditionalGeneration, heard: dict[str, Any
     if contexts is None:
         features = whisper.model._mask_input_features(features.clone(), heard.get("attention_mask"))
         return (whisper.model.encoder.eval()(features).last_hidden_state,)
-    within = torch.arange(features.shape[-1], device=features.device) < contexts[:, None]
-    features = whisper.model._mask_input_features(features.clone(), within.long())
+    features = whisper.model._mask_input_features(features.clone(), heard_frames(features, contexts))
     return whisper.model.encoder.eval()(features, context_frames=contexts)
