@@ -42,6 +42,17 @@ def check_seed(seed: int) -> None:
         raise InputError(f"seed must be from 0 to 2**63 - 1, not {seed}")
 
 
+def check_probabilities(**shares: float) -> None:
+    """Check that settings are from 0 to 1.
+
+    Raises:
+        InputError: for the first that is not; the message names the setting and its value.
+    """
+    for name, share in shares.items():
+        if not 0.0 <= share <= 1.0:
+            raise InputError(f"{name}={share} is not a probability: it must be from 0 to 1")
+
+
 def check_finite(**numbers: float) -> None:
     """Check that settings are neither infinite nor NaN.
 

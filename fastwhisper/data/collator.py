@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperProcessor
 
-from ..errors import InputError
+from ..errors import InputError, check_probabilities
 from ..modeling.true_length_whisper import context_frames
 from ..modeling.waveforms import SAMPLING_RATE
 from .audio import describe_audio, load_audio
@@ -79,14 +79,11 @@ class SpeechCollator:
     full_length_probability: float = 0.25
 
     def __post_init__(self) -> None:
-        shares = {
-            "timestamp_probability": self.timestamp_probability,
-            "prompt_probability": self.prompt_probability,
-            "full_length_probability": self.full_length_probability,
-        }
-        for name, share in shares.items():
-            if not 0.0 <= share <= 1.0:
-                raise InputError(f"{name}={share} is not a probability: it must be from 0 to 1")
+        check_probabilities(
+            timestamp_probability=self.timestamp_probability,
+            prompt_probability=self.prompt_probability,
+            full_length_probability=self.full_length_probability,
+        )
         tokenizer = self.processor.tokenizer
         own = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self._pad = own if self.pad_token_id is None else self.pad_token_id

@@ -108,7 +108,7 @@ def label(
     if kept is None:
         return report
     state.wait_for_everyone()  # for the table
-    told = keep_states(teacher, model, processor, Path(output), options, kept, state)
+    told = keep_states(teacher, model, processor, Path(output), options, kept, state, trust_remote_code)
     return replace(report, cache=told) if report is not None else None
 
 

@@ -18,12 +18,12 @@ from ..data.loading import load_speech_dataset
 from ..data.row_checks import RowCheck
 from ..data.row_store import RowStore, readable_size
 from ..data.stored_states import heard_key
-from ..errors import InputError
+from ..errors import check_probabilities
 from ..progress import progress_bar
 from ..transcription.checkpoints import DTYPES
 from ..transcription.decoding import GenerationOptions, known_languages
 from ..transcription.lazy_whisper import LazyWhisper
-from ..transcription.teacher_states import TeacherStates, row_key
+from ..transcription.teacher_states import TeacherStates, check_cache_dtype, row_key
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,10 @@ class StatesSettings:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise InputError(f"there is no cache_dtype {self.dtype!r}; choose one of {', '.join(DTYPES)}")
-        for name in ("timestamp_probability", "prompt_probability"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InputError(f"{name}={getattr(self, name)} is not a probability: it must be from 0 to 1")
+        check_cache_dtype(self.dtype)
+        check_probabilities(
+            timestamp_probability=self.timestamp_probability, prompt_probability=self.prompt_probability
+        )
 
 
 def keep_states(
@@ -62,6 +61,7 @@ def keep_states(
     options: GenerationOptions,
     settings: StatesSettings,
     state: PartialState,
+    trust_remote_code: bool = False,
 ) -> str:
     """Run a teacher on the rows of a labelled folder whose states are not there, and keep them; on all processes.
 
@@ -73,6 +73,7 @@ def keep_states(
         options (`GenerationOptions`): language, task, and how many rows at a time.
         settings (`StatesSettings`): where they are kept, and what is drawn.
         state (`PartialState`): this process among those that share the rows.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): as for [`load_checkpoint`].
 
     Returns:
         `str`: how many rows all processes computed, and the size of the cache.
@@ -83,7 +84,7 @@ def keep_states(
     collator = _collator(model, processor, options, settings)
     check = RowCheck.for_training(processor, collator.max_target_positions, collator.language, options.task)
     dtype = str(model.dtype).removeprefix("torch.")
-    teacher = LazyWhisper.of_checkpoint(name, dtype)
+    teacher = LazyWhisper.of_checkpoint(name, dtype, trust_remote_code)
     teacher.model = model.eval().requires_grad_(False)
     store = RowStore(settings.folder)
     states = TeacherStates.of(teacher, store, processor.feature_extractor, DTYPES[settings.dtype])

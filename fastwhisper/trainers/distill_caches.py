@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..progress import progress_bar
 from ..transcription.checkpoints import DTYPES
 from ..transcription.lazy_whisper import LazyWhisper
-from ..transcription.teacher_states import TeacherStates, row_key, target_tokens
+from ..transcription.teacher_states import TeacherStates, check_cache_dtype, row_key, target_tokens
 from .askd_arguments import ASKDTrainingArguments
 from .askd_caches import ASKDCaches, check_same_every_time, encoder_states
 from .cached_rows import encoder_key
@@ -47,8 +47,7 @@ class CacheSettings:
     dtype: str = "float16"
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise InputError(f"there is no cache_dtype {self.dtype!r}; choose one of {', '.join(DTYPES)}")
+        check_cache_dtype(self.dtype)
 
     def check(self, arguments: ASKDTrainingArguments) -> None:
         """Check, before anything is loaded, that a training can have these caches.

@@ -141,19 +141,16 @@ def check_device(device: str) -> None:
         raise InputError(f"there is no device {device!r} here: the last one is {asked.type}:{count - 1}")
 
 
-def whisper_config(name: str, code: set[str] | None = None) -> WhisperConfig:
+def whisper_config(name: str, code: set[str]) -> WhisperConfig:
     """The config of a Whisper whose files are intact, by its own code where that is to be run.
 
     Args:
         name (`str`): name on the Hub or folder.
-        code (`set[str]`, *optional*): AutoClasses of its own to use, by `check_model_folder`; none by default.
+        code (`set[str]`): AutoClasses of its own to use, as `check_model_folder` returned them.
 
     Raises:
         InputError: if there is no such Whisper.
     """
-    if code is None:
-        check_model_folder(name)
-        code = set()
     with loading(name, "config.json"):
         config = AutoConfig.from_pretrained(name, trust_remote_code="AutoConfig" in code)
     if not isinstance(config, WhisperConfig):

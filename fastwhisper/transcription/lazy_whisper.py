@@ -12,7 +12,7 @@ from transformers.utils import cached_file
 
 from ..data.row_store import content_key
 from ..data.stored_states import weights_key
-from ..model_folders import loading, weight_files
+from ..model_folders import check_model_folder, loading, weight_files
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 from .checkpoints import DTYPES, load_checkpoint, whisper_config
 
@@ -61,7 +61,7 @@ class LazyWhisper:
             InputError: as [`load_checkpoint`].
         """
         name = os.fspath(name)
-        config = whisper_config(name)
+        config = whisper_config(name, check_model_folder(name, trust_remote_code))
 
         def load() -> WhisperForConditionalGeneration:
             return load_checkpoint(name, "cpu", dtype, trust_remote_code)[0]
@@ -118,7 +118,7 @@ def outline(name: str | os.PathLike) -> tuple[WhisperForConditionalGeneration, W
         InputError: if there is no such Whisper.
     """
     name = os.fspath(name)
-    config = whisper_config(name)
+    config = whisper_config(name, check_model_folder(name))
     with loading(name, "the processor"):
         processor = WhisperProcessor.from_pretrained(name, trust_remote_code=False)
     with torch.device("meta"):

@@ -10,6 +10,8 @@ from transformers import WhisperFeatureExtractor
 from ..data.collator import IGNORED
 from ..data.row_store import RowStore, content_key
 from ..data.stored_states import StoredStates, extractor_key
+from ..errors import InputError
+from .checkpoints import DTYPES
 from .lazy_whisper import LazyWhisper
 
 
@@ -74,3 +76,13 @@ def row_key(stored: StoredStates, heard: str, decoder_input_ids: torch.Tensor, l
 def target_tokens(labels: torch.Tensor) -> int:
     """Label tokens of a row that are learnt."""
     return int(labels.ne(IGNORED).sum())
+
+
+def check_cache_dtype(name: str) -> None:
+    """Check that states can be kept in a precision.
+
+    Raises:
+        InputError: if there is no such precision.
+    """
+    if name not in DTYPES:
+        raise InputError(f"there is no cache_dtype {name!r}; choose one of {', '.join(DTYPES)}")
