@@ -108,26 +108,31 @@ class GreedySearch:
     ) -> torch.Tensor:
         """Token ids `(batch, tokens)` that begin with `input_ids`; rows that are finished are padded."""
         ids: Any = input_ids
-        decode = model.model.decoder
-        states = model_kwargs["encoder_outputs"]
-        options = model.model.cross_attention(states)
         # For more rows the layer is read once as well, and elsewhere int8 products are slower than it.
         screened = len(ids) == 1 and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
         screened = screened and all(type(rule) in _SUPPRESSING for rule in logits_processor)
         suppressed = _suppressed(logits_processor, model.config.vocab_size) if screened else None
-        pad = generation_config._pad_token_tensor
-        unfinished = torch.ones(len(ids), dtype=torch.long)
-        cache, new = model_kwargs["past_key_values"], ids
-        while True:
-            hidden = decode(
-                input_ids=new, encoder_hidden_states=states[0], past_key_values=cache, use_cache=True, **options
-            ).last_hidden_state[:, -1]
+
+        def choose(states: torch.Tensor) -> torch.Tensor:
+            hidden = states[:, -1]
             if suppressed is not None:
                 begin = suppressed.get(ids.shape[1], suppressed[0])
-                new = self._screen(model.proj_out).best(hidden[0], begin)[None, None]
-            else:
-                logits = model.proj_out(hidden).to(torch.float32)
-                new = logits_processor(ids, logits).argmax(dim=-1, keepdim=True)
+                return self._screen(model.proj_out).best(hidden[0], begin)[None, None]
+            logits = model.proj_out(hidden).to(torch.float32)
+            return logits_processor(ids, logits).argmax(dim=-1, keepdim=True)  # type: ignore[arg-type]
+
+        pad = generation_config._pad_token_tensor
+        unfinished = torch.ones(len(ids), dtype=torch.long)
+        cache, encoded, new = model_kwargs["past_key_values"], model_kwargs["encoder_outputs"], ids
+        while True:
+            # Through the model, not its decoder: whoever times or hooks the model sees every step.
+            new = model(
+                encoder_outputs=encoded,
+                decoder_input_ids=new,
+                past_key_values=cache,
+                use_cache=True,
+                output_layer=choose,
+            ).logits
             if pad is not None:
                 new = new * unfinished[:, None] + pad * (1 - unfinished[:, None])
             ids = torch.cat([ids, new], dim=-1)

@@ -5,7 +5,7 @@ Module names and weights are Whisper's own, so that every engine that runs Whisp
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -149,6 +149,7 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         num_items_in_batch: torch.Tensor | int | None = None,
         context_frames: Sequence[int] | torch.Tensor | None = None,
         true_length: bool | None = None,
+        output_layer: Callable[[torch.Tensor], torch.Tensor] | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor] | Seq2SeqLMOutput:
         r"""As [`WhisperForConditionalGeneration.forward`], with features of any even length and more arguments.
@@ -158,9 +159,20 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
                 Mel frames to encode of each row; found in `input_features` by default, with `config.true_length`.
             true_length (`bool`, *optional*):
                 `False` encodes features of 30 s whole; `config.true_length` by default.
+            output_layer (`Callable`, *optional*):
+                In a step of decoding, makes `logits` of the last hidden states in place of `proj_out`.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
                 Target tokens of the whole accumulated batch; the mean over the unmasked labels where it is `None`.
         """
+        if output_layer is not None:
+            decoded = self.model(
+                encoder_outputs=encoder_outputs,
+                decoder_input_ids=decoder_input_ids,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+            )
+            logits: Any = output_layer(decoded.last_hidden_state)
+            return Seq2SeqLMOutput(logits=logits, past_key_values=decoded.past_key_values)
         if labels is not None:
             if labels.shape[1] > self.max_target_positions:
                 raise ValueError(

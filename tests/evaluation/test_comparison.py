@@ -243,3 +243,14 @@ def test_memory_does_not_count_the_other_model(teacher, student, processor):
     # Held for a while: on a busy machine memory that goes at once is gone before it is looked at.
     sizes = [peak_memory(student, lambda: (torch.ones(2**22), time.sleep(0.2))) for _ in range(2)]
     assert abs(sizes[0] - sizes[1]) < 2**22
+
+
+def test_the_decoder_of_a_student_is_timed_too(teacher, processor):
+    """Its greedy search on a CPU does without the output layer's own call, not without the model's."""
+    student = FastWhisperForConditionalGeneration.from_teacher(teacher, decoder_layers=2)
+    steps = []
+    counter = student.model.decoder.register_forward_hook(lambda *call: steps.append(time.sleep(0.01)))
+    with ForwardClock(student) as clock:
+        generate_transcripts(student, processor, [noise(1.0)], GenerationOptions(language="en"))
+    counter.remove()
+    assert len(steps) > 1 and 0.01 * len(steps) <= clock.timing.decoder < clock.timing.total
