@@ -67,6 +67,10 @@ class TextArguments:
     prompt_probability: float = field(
         default=0.2, metadata={"help": "share of rows with previous_text to train with it as the prompt"}
     )
+    joined_probability: float = field(
+        default=0.0,
+        metadata={"help": "share of rows to join with others of their speaker, up to 30 s, with times of segments"},
+    )
 
 
 @dataclass

@@ -17,10 +17,12 @@ from transformers.trainer_utils import IntervalStrategy
 
 from ..data.collator import SpeechCollator
 from ..data.filtering import UsableRows, usable_rows
+from ..data.joined_rows import join_rows
+from ..data.label_encoding import LabelEncoder
 from ..data.languages import language_code
 from ..data.loading import DatasetSource, SpeechDataset, load_speech_dataset
 from ..data.row_checks import RowCheck
-from ..errors import InputError, check_positive
+from ..errors import InputError, check_positive, check_probabilities
 from ..evaluation.training_metrics import training_metrics
 from ..files import held_folder, move_files
 from ..hub_cards.callback import ModelCardCallback
@@ -96,6 +98,7 @@ def distill(
     task: str = "transcribe",
     timestamp_probability: float = 0.2,
     prompt_probability: float = 0.2,
+    joined_probability: float = 0.0,
     lora_rank: int = 0,
     teacher_dtype: str = "float32",
     trust_remote_code: bool = False,
@@ -126,6 +129,8 @@ def distill(
             `language`.
         task (`str`, *optional*, defaults to `"transcribe"`): `transcribe` or `translate`.
         timestamp_probability, prompt_probability (`float`, *optional*, defaults to 0.2): As for [`SpeechCollator`].
+        joined_probability (`float`, *optional*, defaults to 0.0): Share of the rows that [`join_rows`] joins with
+            others of the same speaker, up to the window.
         lora_rank (`int`, *optional*, defaults to 0): Train LoRA adapters of this rank, merged at the end; 0 trains
             all weights.
         teacher_dtype (`str`, *optional*, defaults to `"float32"`): Precision of the teacher.
@@ -154,6 +159,9 @@ def distill(
     checkpoint = _checkpoint(training_arguments)
     _settle(training_arguments, streaming=streaming, measured=eval_dataset is not None or eval_split is not None)
     _check_layers(student, decoder_layers, encoder_layers)
+    check_probabilities(joined_probability=joined_probability)
+    if joined_probability and streaming:
+        raise InputError("--joined_probability needs all rows at once: drop it, or drop --streaming")
     numbers = {"decoder_layers": decoder_layers, "encoder_layers": encoder_layers, "num_proc": num_proc}
     check_positive(**{name: number for name, number in numbers.items() if number is not None})
     if not 0 <= lora_rank <= MOST_RANKS:
@@ -207,10 +215,15 @@ def distill(
         return usable_rows(rows, check, on_bad_audio, num_proc)
 
     usable = load(dataset, dataset_config, split, limit, streaming)
-    rows = usable.dataset
+    rows: Any = usable.dataset
+    seconds = usable.seconds
     if isinstance(rows, IterableDataset):
         # A Trainer shuffles rows that it can count, but takes a stream in order.
         rows = rows.shuffle(seed=training_arguments.seed, buffer_size=SHUFFLED_ROWS)
+    elif joined_probability:
+        encoder = LabelEncoder(processor.tokenizer, language, task)
+        window, most_tokens = processor.feature_extractor.chunk_length, model.config.max_target_positions
+        rows, seconds = join_rows(usable, encoder, window, most_tokens, joined_probability, training_arguments.seed)
     eval_rows = None
     if eval_dataset is not None:
         eval_rows = load(eval_dataset, eval_dataset_config, eval_split, eval_limit, False).dataset
@@ -236,7 +249,7 @@ def distill(
         caches=caches,
         args=training_arguments,
         train_dataset=rows,
-        train_seconds=usable.seconds,
+        train_seconds=seconds,
         eval_dataset=eval_rows,
         data_collator=collator,
         compute_metrics=training_metrics(processor, language) if eval_rows is not None else None,

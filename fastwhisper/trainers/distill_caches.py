@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from datasets import Dataset
+from datasets import IterableDataset
 from torch import nn
+
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from ..data.collator import FULL_LENGTH, SpeechCollator
-from ..data.loading import SpeechDataset
 from ..data.row_store import RowStore, readable_size
 from ..data.stored_states import StoredStates, heard_key
 from ..errors import InputError
@@ -95,7 +95,7 @@ class CacheSettings:
         return caches
 
 
-def tell_before(caches: ASKDCaches, rows: SpeechDataset, collate: SpeechCollator, state: PartialState) -> None:
+def tell_before(caches: ASKDCaches, rows: Any, collate: SpeechCollator, state: PartialState) -> None:
     """Look for the rows of a data set in the caches, on all processes together, and tell what is there and what is
     not. A teacher with nothing to do is let go. A stream is not looked through.
 
@@ -106,7 +106,7 @@ def tell_before(caches: ASKDCaches, rows: SpeechDataset, collate: SpeechCollator
             where some rows are heard in a whole window, in that as well.
         state (`PartialState`): this process among those that share the rows.
     """
-    if not caches or not isinstance(rows, Dataset):
+    if not caches or isinstance(rows, IterableDataset):
         return
     # By cache: rows that lack, and the bytes that they will take.
     lacking = {"teacher": [0, 0], "encoder": [0, 0], "teacher_encoder": [0, 0]}
