@@ -61,6 +61,10 @@ class TextArguments:
     task: str = field(
         default="transcribe", metadata={"help": "transcribe, or translate into English", "metavar": "TASK"}
     )
+    text_case: str = field(
+        default="as_is",
+        metadata={"help": "as_is; sentence writes texts in capitals as Whisper would", "metavar": "as_is|sentence"},
+    )
     timestamp_probability: float = field(
         default=0.2, metadata={"help": "share of rows with timestamped_text to train with timestamps"}
     )

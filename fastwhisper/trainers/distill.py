@@ -22,6 +22,7 @@ from ..data.label_encoding import LabelEncoder
 from ..data.languages import language_code
 from ..data.loading import DatasetSource, SpeechDataset, load_speech_dataset
 from ..data.row_checks import RowCheck
+from ..data.text_case import TEXT_CASES, warn_of_capitals, with_sentence_case
 from ..errors import InputError, check_positive, check_probabilities
 from ..evaluation.training_metrics import training_metrics
 from ..files import held_folder, move_files
@@ -96,6 +97,7 @@ def distill(
     encoder_layers: int | None = None,
     language: str | None = None,
     task: str = "transcribe",
+    text_case: str = "as_is",
     timestamp_probability: float = 0.2,
     prompt_probability: float = 0.2,
     joined_probability: float = 0.0,
@@ -128,6 +130,7 @@ def distill(
         language (`str`, *optional*): Code or English name; a multilingual teacher needs it if the rows have no
             `language`.
         task (`str`, *optional*, defaults to `"transcribe"`): `transcribe` or `translate`.
+        text_case (`str`, *optional*, defaults to `"as_is"`): `"sentence"` writes texts in capitals as sentences.
         timestamp_probability, prompt_probability (`float`, *optional*, defaults to 0.2): As for [`SpeechCollator`].
         joined_probability (`float`, *optional*, defaults to 0.0): Share of the rows that [`join_rows`] joins with
             others of the same speaker, up to the window.
@@ -159,6 +162,8 @@ def distill(
     checkpoint = _checkpoint(training_arguments)
     _settle(training_arguments, streaming=streaming, measured=eval_dataset is not None or eval_split is not None)
     _check_layers(student, decoder_layers, encoder_layers)
+    if text_case not in TEXT_CASES:
+        raise InputError(f"text_case={text_case!r} is not one of {', '.join(TEXT_CASES)}")
     check_probabilities(joined_probability=joined_probability)
     if joined_probability and streaming:
         raise InputError("--joined_probability needs all rows at once: drop it, or drop --streaming")
@@ -210,6 +215,10 @@ def distill(
                 limit=limit,
             )
         _check_language(model, rows, language, source)
+        if text_case == "sentence":
+            rows = with_sentence_case(rows)
+        else:
+            warn_of_capitals(rows)
         # Without a barrier between the processes, which would time out before hours of audio are checked: they wait
         # for each other at the cache.
         return usable_rows(rows, check, on_bad_audio, num_proc)
