@@ -126,7 +126,7 @@ class GreedySearch:
     ) -> torch.Tensor:
         """Token ids `(batch, tokens)` that begin with `input_ids`; rows that are finished are padded."""
         ids: Any = input_ids
-        # For more rows the layer is read once as well. With AVX2, int8 products take twice its time, or are not exact.
+        # For more rows the layer is read once as well. With AVX2, int8 products are not exact, or no faster.
         screened = len(ids) == 1 and torch.backends.cpu.get_cpu_capability() == "AVX512"
         screened = screened and all(type(rule) in _SUPPRESSING for rule in logits_processor)
         suppressed = _suppressed(logits_processor, model.config.vocab_size) if screened else None
