@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -296,8 +297,14 @@ def _code_to_run(name: str | os.PathLike, contents: dict[str, Any], trust_remote
                         foreign.setdefault(kind, []).append(code)
     if foreign and not trust_remote_code:
         named = ", ".join(sorted({code for codes in foreign.values() for code in codes}))
-        logger.warning("%s names code of its own (%s), which is not run without --trust_remote_code", name, named)
+        _say_not_run(os.fspath(name), named)
     return set(foreign) if trust_remote_code else set()
+
+
+@cache
+def _say_not_run(name: str, code: str) -> None:
+    """Once, however often a run looks into the folder: a teacher with a cache is read for what it is, and loaded."""
+    logger.warning("%s names code of its own (%s), which is not run without --trust_remote_code", name, code)
 
 
 def _register(name: str | os.PathLike, config_class: Any, model_class: Any) -> None:

@@ -30,8 +30,9 @@ class CacheArguments:
     teacher_cache: str | None = field(
         default=None,
         metadata={
-            "help": "folder for the teacher's states of each label: with it, distill need not run this teacher. Give "
-            "the following as for distill, and as --dtype its --teacher_dtype",
+            "help": "folder for the teacher's states of each label: with it, distill need not run this teacher, "
+            "except for the encoder states of an --encoder_weight. Give the following as for distill, and as --dtype "
+            "its --teacher_dtype",
             "metavar": "FOLDER",
         },
     )

@@ -60,7 +60,8 @@ def label(
         dtype, trust_remote_code (*optional*): As for [`load_checkpoint`].
         on_bad_audio, num_proc (*optional*): As for [`label_dataset`].
         teacher_cache (`str` or `os.PathLike`, *optional*): Folder for the teacher's last decoder states on the labels,
-            from which `distill` then learns without running the teacher.
+            from which `distill` then learns without running the teacher, except for the encoder states of an
+            `encoder_weight`.
         cache_dtype, timestamp_probability, prompt_probability, seed (*optional*): Those that `distill` will be given,
             whose `teacher_dtype` must be this `dtype`. Only `teacher_cache` needs them.
 

@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from ..data.collator import IGNORED, SpeechCollator
-from ..data.languages import language_code
 from ..data.loading import load_speech_dataset
 from ..data.row_checks import RowCheck
 from ..data.row_store import RowStore, readable_size
@@ -21,9 +20,10 @@ from ..data.stored_states import heard_key
 from ..errors import check_probabilities
 from ..progress import progress_bar
 from ..transcription.checkpoints import DTYPES
-from ..transcription.decoding import GenerationOptions, known_languages
+from ..transcription.decoding import GenerationOptions
 from ..transcription.lazy_whisper import LazyWhisper
 from ..transcription.teacher_states import TeacherStates, check_cache_dtype, row_key
+from ..transcription.training_collator import training_collator
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,15 @@ def keep_states(
     Raises:
         InputError: if the folder of the cache cannot be written in.
     """
-    collator = _collator(model, processor, options, settings)
+    collator = training_collator(
+        model,
+        processor,
+        options.language,
+        options.task,
+        timestamp_probability=settings.timestamp_probability,
+        prompt_probability=settings.prompt_probability,
+        seed=settings.seed,
+    )
     check = RowCheck.for_training(processor, collator.max_target_positions, collator.language, options.task)
     dtype = str(model.dtype).removeprefix("torch.")
     teacher = LazyWhisper.of_checkpoint(name, dtype, trust_remote_code)
@@ -105,27 +113,6 @@ def keep_states(
     return (
         f"teacher_cache {store.folder}: {total} rows computed with dtype {dtype}; it has {entries} entries, "
         f"{readable_size(size)}"
-    )
-
-
-def _collator(
-    model: WhisperForConditionalGeneration,
-    processor: WhisperProcessor,
-    options: GenerationOptions,
-    settings: StatesSettings,
-) -> SpeechCollator:
-    """The collator of `distill`."""
-    languages = known_languages(model.generation_config)
-    language = language_code(options.language)
-    return SpeechCollator(
-        processor,
-        language=languages[0] if language is None and len(languages) == 1 else language,
-        task=options.task,
-        timestamp_probability=settings.timestamp_probability,
-        prompt_probability=settings.prompt_probability,
-        max_target_positions=model.config.max_target_positions,
-        seed=settings.seed,
-        pad_token_id=model.config.pad_token_id,
     )
 
 

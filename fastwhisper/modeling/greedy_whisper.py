@@ -53,7 +53,8 @@ class ScreenedProjection:
     With $\hat W$ the weight in 255 levels a row and $\hat h$ the hidden state in two such numbers, the true logit of a
     row is within $\lVert h \rVert \lVert w - \hat w \rVert + \lVert h - \hat h \rVert \lVert \hat w \rVert$ of
     $\hat w \hat h$, which is exact in integers. Rows whose upper bound is below another's lower bound cannot be best;
-    of the rest (mostly 2, seldom 50) the true logits are computed. It reads a quarter of the bytes.
+    of the rest (mostly 2, seldom 50) the true logits are computed. It reads a quarter of the bytes. Where the CPU has no
+    exact product of int8 (without VNNI, sums of two saturate at 16 bits), the whole layer is computed.
 
     Args:
         weight (`torch.Tensor`): `(vocabulary, hidden)`, float32, on the CPU.
@@ -63,7 +64,9 @@ class ScreenedProjection:
         self.weight = weight.detach()
         self._scales = self.weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / _LEVELS
         levels = (self.weight / self._scales[:, None]).round_()
-        self._levels = levels.to(torch.int8).T
+        self._levels: torch.Tensor | None = levels.to(torch.int8).T
+        if not _is_exact(self._levels):
+            self._levels = None
         near = levels.mul_(self._scales[:, None])
         self._norms = near.norm(dim=1)
         self._errors = near.sub_(self.weight).norm(dim=1)
@@ -75,19 +78,34 @@ class ScreenedProjection:
             hidden (`torch.Tensor`): `(hidden,)`.
             suppressed (`torch.Tensor`): `(vocabulary,)`, added to the logits: minus infinity or 0.
         """
-        rest, near = hidden, torch.zeros_like(self._norms)
+        if self._levels is None:
+            return self._best_of_all(hidden, suppressed)
+        rest, levels, steps = hidden, [], []
         for _ in range(2):
-            step = rest.abs().max().clamp(min=torch.finfo(torch.float32).tiny) / _LEVELS
-            levels = (rest / step).round()
-            near += torch._int_mm(levels.to(torch.int8)[None], self._levels)[0] * step
-            rest = rest - levels * step
+            steps.append(rest.abs().max().clamp(min=torch.finfo(torch.float32).tiny) / _LEVELS)
+            levels.append((rest / steps[-1]).round())
+            rest = rest - levels[-1] * steps[-1]
+        coarse, fine = torch._int_mm(torch.stack(levels).to(torch.int8), self._levels)
+        near = coarse * steps[0] + fine * steps[1]
         near.mul_(self._scales).add_(suppressed)
         # A thousandth more, for the rounding of the sums themselves.
         bound = (hidden.norm() * self._errors + rest.norm() * self._norms).mul_(1.001).add_(1e-3)
         candidates = (near + bound >= (near - bound).max()).nonzero().flatten()
         if not 0 < len(candidates) <= _MOST_CANDIDATES:  # also where the logits are not finite
-            return (self.weight @ hidden + suppressed).argmax()
+            return self._best_of_all(hidden, suppressed)
         return candidates[(self.weight[candidates] @ hidden).argmax()]
+
+    def _best_of_all(self, hidden: torch.Tensor, suppressed: torch.Tensor) -> torch.Tensor:
+        return (self.weight @ hidden + suppressed).argmax()
+
+
+def _is_exact(levels: torch.Tensor) -> bool:
+    """Whether int8 products with these levels `(hidden, vocabulary)` are exact on this CPU, as `best` forms them.
+
+    Sums that saturate do so for a state of the largest number throughout, wherever two levels have the same sign.
+    """
+    largest = torch.full((2, len(levels)), _LEVELS, dtype=torch.int8)
+    return bool((torch._int_mm(largest, levels) == _LEVELS * levels.sum(dim=0)).all())
 
 
 class GreedySearch:
@@ -108,8 +126,8 @@ class GreedySearch:
     ) -> torch.Tensor:
         """Token ids `(batch, tokens)` that begin with `input_ids`; rows that are finished are padded."""
         ids: Any = input_ids
-        # For more rows the layer is read once as well, and elsewhere int8 products are slower than it.
-        screened = len(ids) == 1 and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+        # For more rows the layer is read once as well. With AVX2, int8 products are not exact, or no faster.
+        screened = len(ids) == 1 and torch.backends.cpu.get_cpu_capability() == "AVX512"
         screened = screened and all(type(rule) in _SUPPRESSING for rule in logits_processor)
         suppressed = _suppressed(logits_processor, model.config.vocab_size) if screened else None
 

@@ -115,3 +115,8 @@ class ASKDSettings:
         if self.freeze_encoder is None:
             self.freeze_encoder = not self.true_length
         check_positive(loss_chunk_size=self.loss_chunk_size)
+
+    @property
+    def cuts_rows(self) -> bool:
+        """Whether the batches say how long their rows are, and how much of each the student hears."""
+        return self.true_length or self.encoder_weight > 0.0

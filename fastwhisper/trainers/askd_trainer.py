@@ -111,9 +111,7 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         if teacher_model is not None:
             self._encoder_is_shared = not args.true_length and shares_encoder(model, teacher_model)
             teacher_model.eval().requires_grad_(False)
-        # Whether the batches say how long their rows are, and how much of each the student hears.
-        self._cuts_rows = args.true_length or args.encoder_weight > 0.0
-        if self._cuts_rows:
+        if args.cuts_rows:
             args.remove_unused_columns = False  # the collator reads the raw columns
         if args.true_length:
             whisper_of(model).config.true_length = True
@@ -149,7 +147,7 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         each_its_own = not (sent or sent is None and is_stream)
         if self._caches and not each_its_own:
             raise InputError("the caches need batches that each process makes itself: set dispatch_batches to false")
-        heard = cutting(collate, self.args) if self._cuts_rows else collate
+        heard = cutting(collate, self.args)
         self.data_collator = self._caches.rows(heard) if self._caches else heard
         if each_its_own:
             self.data_collator = NamedRows(self.data_collator)
@@ -260,7 +258,7 @@ class ASKDTrainer(WholeCheckpointsMixin, HubTrainerMixin, Seq2SeqTrainer):
         return None, self.teacher_model.model.encoder(**only).last_hidden_state
 
     def _teacher_hears(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        window = 2 * whisper_of(self.model).config.max_source_positions if self._cuts_rows else None
+        window = 2 * whisper_of(self.model).config.max_source_positions if self.args.cuts_rows else None
         return teacher_inputs(inputs, self.teacher_model, window)
 
     @torch.no_grad()

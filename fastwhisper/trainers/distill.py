@@ -15,7 +15,6 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import TrainerCallback, WhisperForConditionalGeneration, WhisperProcessor, set_seed
 from transformers.trainer_utils import IntervalStrategy
 
-from ..data.collator import SpeechCollator
 from ..data.filtering import UsableRows, usable_rows
 from ..data.joined_rows import join_rows
 from ..data.label_encoding import LabelEncoder
@@ -33,6 +32,7 @@ from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 from ..transcription.checkpoints import DTYPES, load_checkpoint, load_whisper
 from ..transcription.decoding import known_languages
 from ..transcription.lazy_whisper import outline
+from ..transcription.training_collator import training_collator
 from .askd_arguments import ASKDTrainingArguments
 from .askd_trainer import STATE_FILE, ASKDTrainer
 from .distill_caches import CacheSettings, tell_before, told_after
@@ -192,10 +192,17 @@ def distill(
             trust_remote_code,
         )
     teacher_model.to(dtype=DTYPES[teacher_dtype])  # type: ignore[call-arg]
-    languages = known_languages(model.generation_config)
-    if len(languages) == 1:
-        language = language or languages[0]
-    if language and languages:
+    collator = training_collator(
+        model,
+        processor,
+        language,
+        task,
+        timestamp_probability=timestamp_probability,
+        prompt_probability=prompt_probability,
+        seed=training_arguments.seed,
+    )
+    language = collator.language
+    if language and known_languages(model.generation_config):
         model.generation_config.language = language  # type: ignore[attr-defined]
         model.generation_config.task = task  # type: ignore[attr-defined]
 
@@ -240,16 +247,6 @@ def distill(
         eval_rows = load(dataset, dataset_config, eval_split, eval_limit, False).dataset
     card = ModelCardCallback(teacher_model, datasets=_names(dataset), language=language)
     stop = StopAtSignal()
-    collator = SpeechCollator(
-        processor,
-        language=language,
-        task=task,
-        timestamp_probability=timestamp_probability,
-        prompt_probability=prompt_probability,
-        max_target_positions=model.config.max_target_positions,
-        seed=training_arguments.seed,
-        pad_token_id=model.config.pad_token_id,
-    )
     trained = _with_lora(model, lora_rank, str(training_arguments.output_dir)) if lora_rank else model
     caches = cache_settings.open(teacher, teacher_dtype, teacher_model, trained, processor, trust_remote_code)
     trainer = ASKDTrainer(
@@ -267,8 +264,7 @@ def distill(
         callbacks=[card, stop, *callbacks],
     )
     del teacher_model  # the caches may let go of it
-    heard = cutting(collator, training_arguments) if training_arguments.true_length else collator
-    tell_before(caches, rows, heard, training_arguments.distributed_state)
+    tell_before(caches, rows, cutting(collator, training_arguments), training_arguments.distributed_state)
     show_training_bar(trainer)
     with stop.listening():
         trainer.train(resume_from_checkpoint=checkpoint)

@@ -97,7 +97,9 @@ class TrueLengthSampler(Sampler[DrawnIndex]):
 
 
 def cutting(collate: SpeechCollator, args: ASKDTrainingArguments) -> SpeechCollator:
-    """The collator of training rows, which says how long they are; of an evaluation it gives whole windows."""
+    """The collator of training rows, from that of an evaluation, which gives whole windows and no lengths."""
+    if not args.cuts_rows:
+        return collate
     return replace(
         collate,
         true_length=True,

@@ -9,10 +9,12 @@ import pytest
 
 from fastwhisper.cli.main import main
 from fastwhisper.hub_cards.export import export_folder
+from fastwhisper.model_folders import _say_not_run
 
 from ..fastslm_parts import tiny_pair
 from ..hub_folders import save_student
 from ..recordings import write_noise
+from ..sounds import write_speech_folder
 
 CODE = """
 import pathlib
@@ -97,7 +99,26 @@ def test_loading_says_in_one_line_that_code_is_not_run(hostile, whole, capsys, c
     with caplog.at_level(logging.WARNING, "fastwhisper"):
         assert main(["transcribe", str(whole / "a.wav"), "--model", str(folder)]) == 0
     said = [message for message in caplog.messages if "not run" in message]
-    assert len(set(said)) == 1 and "evil.Evil" in said[0]
+    assert len(said) == 1 and "evil.Evil" in said[0]
+
+
+def test_a_teacher_with_a_cache_is_told_of_once(hostile, tmp_path, caplog):
+    folder, proof = hostile("whisper")
+    speech = write_speech_folder(tmp_path / "speech", [0.5, 0.7], ["yes please", "good night"])
+    cache = ["--teacher_cache", tmp_path / "cache", "--language", "en"]
+    label = ["label", "--model", folder, "--dataset", speech, "--output", tmp_path / "labels", *cache]
+    init = ["init", "--teacher", folder, "--decoder_layers", 1, "--output", tmp_path / "student"]
+    distill = ["distill", "--teacher", folder, "--student", tmp_path / "student", "--dataset", speech, *cache]
+    distill += ["--output_dir", tmp_path / "run", "--max_steps", 1, "--use_cpu"]
+    assert main([*map(str, init)]) == 0
+    for words in (label, distill):
+        _say_not_run.cache_clear()
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "fastwhisper"):
+            assert main([*map(str, words)]) == 0, words
+        # The folders that distill writes are others, and named for themselves.
+        assert len([message for message in caplog.messages if message.startswith(f"{folder} names code")]) == 1, words
+    assert not proof.exists()
 
 
 @pytest.mark.parametrize("kind", ["whisper", "fastslm"])

@@ -177,6 +177,20 @@ def test_every_verb_runs_code_with_the_flag_alone(verb, whisper, whole, tmp_path
     assert "modeling_own" in proof.read_text()
 
 
+def test_the_cache_of_label_knows_its_teacher_by_the_code_that_is_trusted(whisper, tmp_path, proof, capsys):
+    config = whisper / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": "own"}))
+    code = whisper / "configuration_own.py"
+    code.write_text(code.read_text().replace("pass", 'model_type = "own"'))
+    write_speech_folder(tmp_path / "speech", [0.5, 0.7], ["yes please", "good night"])
+    words = ["label", "--model", whisper, "--dataset", tmp_path / "speech", "--output", tmp_path / "labels"]
+    words = [*map(str, words), "--language", "en", "--teacher_cache", str(tmp_path / "cache")]
+    assert main(words) == 2 and "--trust_remote_code" in capsys.readouterr().err
+    assert not proof.exists() and not (tmp_path / "labels").exists()
+    assert main([*words, "--trust_remote_code"]) == 0
+    assert "2 rows computed" in capsys.readouterr().out
+
+
 def test_a_fastslm_keeps_the_code_of_its_language_model(language_model, whole, tmp_path, proof, capsys):
     build = ["slm", "init", "--encoder", whole / "encoder", "--language_model", language_model, "--num_queries", 4]
     build = [*map(str, build), "--output", str(tmp_path / "slm")]

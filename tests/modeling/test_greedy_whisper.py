@@ -42,7 +42,24 @@ def test_the_best_token_is_that_of_the_whole_layer(kind, outlier):
         assert exact[found] >= exact.max() - 1e-5 * (weight.norm(dim=1)[found] * hidden.norm())
 
 
+def saturating_product(states: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """As a CPU without VNNI multiplies int8: one side made unsigned, and sums of two products in 16 bits."""
+    unsigned = states.int() + 128
+    pairs = (unsigned[:, :, None] * levels.int()).unflatten(1, (-1, 2)).sum(dim=2)
+    return (pairs.clamp(-(2**15), 2**15 - 1).sum(dim=1) - 128 * levels.sum(dim=0)).int()
+
+
+def test_products_that_are_not_exact_are_not_trusted(monkeypatch):
+    weight = weights("ordinary")
+    monkeypatch.setattr(torch, "_int_mm", saturating_product)
+    projection = ScreenedProjection(weight)
+    for hidden in torch.randn(50, 64, generator=torch.Generator().manual_seed(1)):
+        assert projection.best(hidden, NOTHING) == (weight.double() @ hidden.double()).argmax()
+
+
 def test_few_rows_are_looked_at(monkeypatch):
+    # What any CPU with exact products of int8 computes, on one without as well.
+    monkeypatch.setattr(torch, "_int_mm", lambda states, levels: states.int() @ levels.int())
     projection = ScreenedProjection(weights("ordinary"))
     rows = []
     layer = projection.weight
