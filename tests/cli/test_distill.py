@@ -156,6 +156,28 @@ def test_a_student_of_true_length(words, whisper_folder, tmp_path, refused, monk
     assert "| encoder frozen | no |" in card and "true length" not in card and "whole window" not in card
 
 
+def test_short_clips_are_joined_and_the_teacher_hears_them_at_once(words, tmp_path, capsys):
+    """Of two speakers with three clips each, two and two fit into a window of 2 s."""
+    flags = ["--joined_probability", "1", "--teacher_cache", str(tmp_path / "teacher"), "--true_length"]
+    assert main(["distill", *words, *flags]) == 0
+    assert "4 rows computed; it has 4 entries" in capsys.readouterr().out
+
+
+def test_texts_in_capitals_are_named_and_become_sentences(whisper_folder, tmp_path, caplog):
+    speech = write_speech_folder(tmp_path / "speech", [0.5, 0.6], ["TURN ON THE LAMP", "NEVER MIND"])
+
+    def texts(output, **options):
+        settings = {"max_steps": 1, "save_strategy": "no", "report_to": "none", "use_cpu": True}
+        arguments = ASKDTrainingArguments(output_dir=tmp_path / output, **settings)
+        return distill(whisper_folder, speech, arguments, language="en", **options).trainer.train_dataset["text"][:]
+
+    assert texts("as_is") == ["TURN ON THE LAMP", "NEVER MIND"]
+    assert "2 of 2 texts are in capitals" in caplog.text
+    caplog.clear()
+    assert texts("sentences", text_case="sentence") == ["Turn on the lamp.", "Never mind."]
+    assert "capitals" not in caplog.text
+
+
 def test_lora_is_merged_into_a_plain_whisper(words, whisper_folder, tmp_path):
     assert main(["distill", *words, "--lora_rank", "2", "--learning_rate", "1e-2"]) == 0
     assert not list((tmp_path / "out").glob("adapter*"))
@@ -250,6 +272,9 @@ def test_rows_that_cannot_be_used_are_counted(words, tmp_path, caplog):
         (["--teacher_dtype", "int8"], "there is no dtype 'int8'"),
         (["--language", "klingon"], "klingon"),
         (["--timestamp_probability", "2"], "timestamp_probability=2.0 is not a probability"),
+        (["--joined_probability", "-1"], "joined_probability=-1.0 is not a probability"),
+        (["--joined_probability", "0.5", "--streaming"], "--joined_probability needs all rows at once"),
+        (["--text_case", "lower"], "text_case='lower' is not one of as_is, sentence"),
         (["--schedule", "quadratic"], "schedule='quadratic' is not one of linear"),
         (["--teacher_weight", "1.5"], "teacher_weight=1.5 must be in [0, 1]"),
         (["--decoder_layer", "2"], "unknown arguments: --decoder_layer 2"),
