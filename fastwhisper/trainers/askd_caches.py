@@ -168,10 +168,8 @@ class ASKDCaches:
         device = inputs["decoder_input_ids"].device
 
         def compute(missing: torch.Tensor, keys: list[str], lengths: list[int]) -> torch.Tensor:
-            # What is kept must not depend on the precision of a training.
-            with torch.autocast(device.type, enabled=False):
-                heard = {name: inputs[name][missing] for name in _HEARD if name in inputs}
-                output = encode(heard)[0]
+            heard = {name: inputs[name][missing] for name in _HEARD if name in inputs}
+            output = encode(heard)[0]
             return stored.write_all(keys, (row[:length] for row, length in zip(output, lengths, strict=True)))
 
         rows = self._completed("encoder", found, device, compute).split(found.lengths)
@@ -187,7 +185,9 @@ class ASKDCaches:
         present = torch.tensor(found.present, device=device)
         lacking = [row for row, there in enumerate(found.present) if not there]
         self.computed[name] += len(lacking)
-        computed = compute(~present, [found.keys[row] for row in lacking], [found.lengths[row] for row in lacking])
+        # What is kept must not depend on the precision of a training, nor can autocast on a CPU join float16.
+        with torch.autocast(device.type, enabled=False):
+            computed = compute(~present, [found.keys[row] for row in lacking], [found.lengths[row] for row in lacking])
         is_found = present.repeat_interleave(torch.tensor(found.lengths, device=device))
         whole = computed.new_empty(len(is_found), computed.shape[1])
         whole[is_found] = states

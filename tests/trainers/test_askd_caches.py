@@ -280,6 +280,15 @@ def test_an_encoder_that_is_trained_is_refused(train, teacher_folder):
         train(encoder_cache="encoder", freeze_encoder=False, student=student)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_bf16_with_caches_of_half_precision(train, dtype):
+    """Autocast on a CPU cannot join float16. What is kept is the same whatever the training's precision."""
+    train("teacher", "encoder", dtype=dtype, bf16=True)
+    kept = train("teacher", "encoder", dtype=dtype, folder="kept")
+    assert kept._caches.computed == {"teacher": 0, "encoder": 0}
+    assert_same(kept, train("other teacher", "other encoder", dtype=dtype, folder="plain"))
+
+
 def test_bf16_does_not_change_what_is_kept(train):
     train("teacher", "encoder", bf16=True)
     plain = train(folder="plain")
