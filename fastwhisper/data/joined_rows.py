@@ -93,8 +93,9 @@ def join_rows(
     drawn = np.random.default_rng(seed).random(len(rows)) < joined_probability
     steps = [0 if length is None else _steps(length) for length in seconds]
     most_steps = _steps(window)
-    without_audio = rows.select_columns([name for name in rows.column_names if name not in ("audio", "input_features")])
-    prepared = "input_features" in rows.column_names
+    without_audio = rows.select_columns(
+        [name for name in rows.column_names if name not in ("audio", "input_features")]
+    )
     members: list[list[int]] = []
     # The row that others of a speaker may still be joined to: its number, steps and tokens.
     open_rows: dict[Hashable, tuple[int, int, int]] = {}

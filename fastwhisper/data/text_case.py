@@ -56,7 +56,7 @@ def warn_of_capitals(rows: SpeechDataset) -> None:
     count = sum(map(in_capitals, texts))
     if 2 * count > len(texts):
         logger.warning(
-            "%d of %d texts are in capitals, which Whisper seldom writes: --text_case sentence makes sentences of them",
+            "%d of %d texts are in capitals, which Whisper seldom writes: --text_case sentence makes them sentences",
             count,
             len(texts),
         )

@@ -53,8 +53,8 @@ class ScreenedProjection:
     With $\hat W$ the weight in 255 levels a row and $\hat h$ the hidden state in two such numbers, the true logit of a
     row is within $\lVert h \rVert \lVert w - \hat w \rVert + \lVert h - \hat h \rVert \lVert \hat w \rVert$ of
     $\hat w \hat h$, which is exact in integers. Rows whose upper bound is below another's lower bound cannot be best;
-    of the rest (mostly 2, seldom 50) the true logits are computed. It reads a quarter of the bytes. Where the CPU has no
-    exact product of int8 (without VNNI, sums of two saturate at 16 bits), the whole layer is computed.
+    of the rest (mostly 2, seldom 50) the true logits are computed. It reads a quarter of the bytes. Where the CPU has
+    no exact product of int8 (without VNNI, sums of two saturate at 16 bits), the whole layer is computed.
 
     Args:
         weight (`torch.Tensor`): `(vocabulary, hidden)`, float32, on the CPU.

@@ -10,7 +10,6 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import IterableDataset
 from torch import nn
-
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from ..data.collator import FULL_LENGTH, SpeechCollator

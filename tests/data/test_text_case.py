@@ -25,7 +25,9 @@ def test_capitals_become_a_sentence(capitals, sentence):
     assert sentence_case(capitals) == sentence
 
 
-@pytest.mark.parametrize("text", ["NASA has seen it", "already a sentence", "", "42", "今日は", "<|0.00|> Yes<|1.00|>"])
+@pytest.mark.parametrize(
+    "text", ["NASA has seen it", "already a sentence", "", "42", "今日は", "<|0.00|> Yes<|1.00|>"]
+)
 def test_other_texts_stay(text):
     assert sentence_case(text) == text
 
@@ -33,7 +35,13 @@ def test_other_texts_stay(text):
 @pytest.mark.parametrize("streaming", [False, True])
 def test_all_columns_of_text_and_no_others(streaming):
     rows = [
-        {"audio": {"path": "A.wav"}, "text": "GO ON", "previous_text": "STOP", "timestamped_text": None, "speaker": "ANN"},
+        {
+            "audio": {"path": "A.wav"},
+            "text": "GO ON",
+            "previous_text": "STOP",
+            "timestamped_text": None,
+            "speaker": "ANN",
+        },
         {"audio": {"path": "B.wav"}, "text": None, "previous_text": None, "timestamped_text": None, "speaker": "BOB"},
     ]
     dataset = Dataset.from_list(rows)
