@@ -1,0 +1,61 @@
+"""Text and confidences of a model on clips, from what its encoder made of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import WhisperForConditionalGeneration
+
+from fastwhisper.data.collator import IGNORED, SpeechCollator
+from fastwhisper.transcription.decoding import known_languages
+from fastwhisper.transcription.token_kinds import TokenKinds
+
+from .speech_sets import Clip, Ear
+
+
+@torch.no_grad()
+def texts(ear: Ear, clips: Sequence[Clip], encoded: Any, most_tokens: int) -> list[str]:
+    """Greedy text of clips of one language, as `transcribe` gives it, up to a number of tokens."""
+    model: WhisperForConditionalGeneration = ear.model
+    options: dict[str, Any] = {}
+    if known_languages(model.generation_config):
+        options = {"language": clips[0].language, "task": "transcribe"}
+    sequences = model.generate(
+        encoder_outputs=encoded,
+        return_timestamps=False,
+        # Behind a time that a model writes all the same `generate` would go on with another window.
+        force_unique_generate_call=True,
+        max_length=min(most_tokens, model.config.max_target_positions),
+        **options,
+    )
+    kinds = TokenKinds(ear.processor.tokenizer)
+    return [kinds.text(tokens) for tokens in sequences.tolist()]
+
+
+@torch.no_grad()
+def confidences(
+    ear: Ear, clips: Sequence[Clip], encoded: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of every text token of the references, the end among them, given those before it: the probability of the token
+    that the model holds most probable, and whether it is the right one."""
+    model, tokenizer = ear.model, ear.processor.tokenizer
+    collator = SpeechCollator(
+        ear.processor,
+        language=clips[0].language,
+        task="transcribe" if known_languages(model.generation_config) else None,
+        max_target_positions=model.config.max_target_positions,
+        pad_token_id=model.config.pad_token_id,
+        hears=False,
+        prompt_probability=0.0,
+    )
+    sequences = [collator.decoder_sequences({"text": clip.text, "audio": clip.audio}) for clip in clips]
+    pad = torch.nn.utils.rnn.pad_sequence
+    inputs = pad([ids for ids, _ in sequences], batch_first=True, padding_value=int(model.config.pad_token_id or 0))
+    labels = pad([ids for _, ids in sequences], batch_first=True, padding_value=IGNORED).to(model.device)
+    # The start tokens come behind the end of text in the vocabulary.
+    is_text = labels.ne(IGNORED) & labels.le(tokenizer.eos_token_id)
+    states = model.model(
+        encoder_outputs=encoded, decoder_input_ids=inputs.to(model.device), use_cache=False
+    ).last_hidden_state[is_text]
+    best, chosen = model.proj_out(states).float().softmax(dim=-1).max(dim=-1)
+    return best.cpu(), chosen.eq(labels[is_text]).cpu()

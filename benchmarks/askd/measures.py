@@ -1,0 +1,157 @@
+"""What is measured of a model: errors clip by clip, calibration, invented words, speed."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import jiwer
+import numpy as np
+import torch
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+from fastwhisper.data.audio import load_audio
+from fastwhisper.data.label_encoding import plain_text
+from fastwhisper.data.row_store import RowStore
+from fastwhisper.evaluation.normalizers import text_normalizer
+from fastwhisper.progress import progress_bar
+from fastwhisper.transcription.decoding import GenerationOptions, generate_transcripts
+
+from .calibration import expected_calibration_error
+from .config import Measuring, Source
+from .decoding import confidences, texts
+from .inventions import SAMPLING_RATE, speechless_clips
+from .place import Place
+from .speech_sets import Clip, Ear
+from .splits import load_rows
+
+
+class Measures:
+    """Measures models on the same clips, which are read once.
+
+    Args:
+        place (`Place`): where data sets are, and what encoders make of their clips is kept.
+        measuring (`Measuring`): how.
+    """
+
+    def __init__(self, place: Place, measuring: Measuring) -> None:
+        self._place, self._measuring = place, measuring
+        self._clips: dict[Any, list[Clip]] = {}
+
+    def clips(self, source: Source) -> list[Clip]:
+        """The clips of a source that have a text."""
+        if source not in self._clips:
+            rows: Any = load_rows(source, self._place)
+            found = [Clip.of_row(row, source.language) for row in rows if row["text"]]
+            self._clips[source] = found
+        return self._clips[source]
+
+    def speechless(self, language: str | None) -> dict[str, list[Clip]]:
+        """Clips without speech, by kind."""
+        if language not in self._clips:
+            kinds = speechless_clips(self._measuring, self._place, language)
+            self._clips[language] = [clip for clips in kinds.values() for clip in clips]
+            self._kinds = [kind for kind, clips in kinds.items() for _ in clips]
+        found: dict[str, list[Clip]] = {}
+        for kind, clip in zip(self._kinds, self._clips[language], strict=True):
+            found.setdefault(kind, []).append(clip)
+        return found
+
+    def ear(self, model: WhisperForConditionalGeneration, processor: WhisperProcessor, frozen: bool) -> Ear:
+        """A model's encoder; `frozen` is one that other models have as well, whose output is kept."""
+        return Ear(model, processor, RowStore(self._place.work / "encoder_states") if frozen else None)
+
+    def on_set(self, ear: Ear, source: Source, planted: dict[str, str] | None = None) -> dict[str, Any]:
+        """Errors of every clip of a set and in all, and the calibration error.
+
+        Args:
+            planted (`dict[str, str]`, *optional*): words whose errors are counted apart, each with that for which a
+                teacher mistakes it.
+        """
+        clips = self.clips(source)
+        hypotheses, sure, right = [""] * len(clips), [], []
+        with progress_bar() as bar:
+            task = bar.add_task(f"measuring on {source.data}", total=len(clips))
+            for indices, encoded in ear.batches(clips, self._measuring.batch_size):
+                batch = [clips[index] for index in indices]
+                for index, text in zip(indices, texts(ear, batch, encoded, self._measuring.most_tokens), strict=True):
+                    hypotheses[index] = text
+                found = confidences(ear, batch, encoded)
+                sure.append(found[0])
+                right.append(found[1])
+                bar.advance(task, len(batch))
+        measured = count_clips(clips, hypotheses, ear.processor, planted)
+        error = expected_calibration_error(torch.cat(sure).numpy(), torch.cat(right).numpy(), self._measuring.bins)
+        return {**measured, "ece": error, "token_accuracy": torch.cat(right).float().mean().item()}
+
+    def inventions(self, ear: Ear, language: str | None) -> dict[str, float]:
+        """Words a minute that a model writes where nobody speaks, by kind."""
+        found = {}
+        for kind, clips in self.speechless(language).items():
+            words = 0
+            for indices, encoded in ear.batches(clips, self._measuring.batch_size):
+                batch = [clips[index] for index in indices]
+                normalize = _normalizer(batch[0].language, ear.processor)
+                for text in texts(ear, batch, encoded, self._measuring.most_tokens):
+                    words += len(normalize(text).split())
+            found[kind] = words / (sum(clip.samples for clip in clips) / SAMPLING_RATE / 60)
+        return found
+
+    def speed(
+        self, model: WhisperForConditionalGeneration, processor: WhisperProcessor, source: Source
+    ) -> dict[str, float]:
+        """Seconds of work for a second of speech, clip by clip, from samples to text."""
+        clips = self.clips(source)[:: max(1, len(self.clips(source)) // max(1, self._measuring.speed_clips))]
+        clips = clips[: self._measuring.speed_clips]
+        options = GenerationOptions(language=clips[0].language, batch_size=1)
+        audio = [load_audio(clip.audio) for clip in clips]
+        generate_transcripts(model, processor, audio[:1], options)
+        begun = time.perf_counter()
+        for samples in audio:
+            generate_transcripts(model, processor, [samples], options)
+        seconds = time.perf_counter() - begun
+        spoken = sum(map(len, audio)) / SAMPLING_RATE
+        return {"clips": len(clips), "seconds": seconds, "real_time_factor": seconds / spoken}
+
+
+def count_clips(
+    clips: Sequence[Clip], hypotheses: Sequence[str], processor: WhisperProcessor, planted: dict[str, str] | None
+) -> dict[str, Any]:
+    """Word errors of a set in all, and of every clip."""
+    totals = {"substitutions": 0, "deletions": 0, "insertions": 0}
+    apart = {"words": 0, "errors": 0, "as_the_teacher": 0}
+    errors, words = [], []
+    for clip, hypothesis in zip(clips, hypotheses, strict=True):
+        normalize = _normalizer(clip.language, processor)
+        aligned = jiwer.process_words(normalize(plain_text(clip.text, clip.language)), normalize(hypothesis))
+        for name in totals:
+            totals[name] += getattr(aligned, name)
+        errors.append(aligned.substitutions + aligned.deletions + aligned.insertions)
+        words.append(aligned.substitutions + aligned.deletions + aligned.hits)
+        if planted:
+            _count_planted(aligned, planted, apart)
+    found = {"wer": sum(errors) / max(1, sum(words)), **totals, "errors": errors, "words": words}
+    return {**found, "planted": apart} if planted else found
+
+
+def _count_planted(aligned: jiwer.WordOutput, planted: dict[str, str], counts: dict[str, int]) -> None:
+    reference, hypothesis = aligned.references[0], aligned.hypotheses[0]
+    for chunk in aligned.alignments[0]:
+        for offset in range(chunk.ref_end_idx - chunk.ref_start_idx):
+            word = reference[chunk.ref_start_idx + offset]
+            if word not in planted:
+                continue
+            counts["words"] += 1
+            counts["errors"] += chunk.type != "equal"
+            written = hypothesis[chunk.hyp_start_idx + offset] if chunk.type == "substitute" else None
+            counts["as_the_teacher"] += written == planted[word]
+
+
+@lru_cache(maxsize=None)
+def _normalizer(language: str | None, processor: WhisperProcessor) -> Callable[[str], str]:
+    return text_normalizer(language, processor.tokenizer)
+
+
+def is_finite(values: Sequence[float]) -> bool:
+    """Whether none of the values is NaN or infinite."""
+    return bool(np.isfinite(values).all())
