@@ -10,10 +10,13 @@ missing. Started twice, it takes two cores. What a line holds is in benchmarks/a
 """
 
 import argparse
+import os
+import signal
 import sys
 from pathlib import Path
 
-from fastwhisper.errors import InputError
+from fastwhisper.errors import InputError, Stopped
+from fastwhisper.evaluation.public_records import make_public
 from fastwhisper.progress import quiet_transformers
 
 from .config import load_config
@@ -39,12 +42,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, help="write this Markdown file of what there is, and run nothing")
     options = parser.parse_args(argv)
     try:
-        config = load_config(options.config or HERE / f"{options.scale}.json")
+        config_path = options.config or HERE / f"{options.scale}.json"
+        config = load_config(config_path)
         lines = Lines(options.output / "cells.jsonl", options.device)
         if options.report is not None:
             from .report import write_report
 
-            write_report(config, lines.read(), options.report)
+            write_report(config, lines.read(), options.report, make_public(os.path.relpath(config_path)))
             return 0
         import torch
 
@@ -53,11 +57,15 @@ def main(argv: list[str] | None = None) -> int:
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         quiet_transformers()
-        place = Place(options.models, options.data, options.work or options.output / "work", options.device)
+        work = (options.work or options.output / "work").resolve()
+        place = Place(options.models, options.data, work, options.device)
         Experiment(config, place, lines, options.tables).run(lambda told: print(told, flush=True))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as stop:
+        print("stopped: started again, the command goes on", file=sys.stderr)
+        return stop.exit_code if isinstance(stop, Stopped) else 128 + signal.SIGINT
     return 0
 
 

@@ -4,12 +4,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerCallback
+
 from fastwhisper import ASKDTrainingArguments, distill
 from fastwhisper.data.loading import load_speech_dataset
+from fastwhisper.errors import InputError
+from fastwhisper.evaluation.public_records import make_public
 from fastwhisper.transcription.checkpoints import load_checkpoint
 
 from .blind_spot import teacher_with_blind_spot
-from .config import Config, Source, Teacher
+from .config import Arm, Config, Source, Teacher
 from .initial_student import masks, student_folder
 from .labels import fill_teacher_cache, label_folder
 from .lines import Lines
@@ -21,16 +25,19 @@ from .splits import split
 CURVE = ("step", "loss", "ce", "teacher_kl", "self_kl", "teacher_weight", "self_weight", "gap", "learning_rate")
 
 
+class Begun(TrainerCallback):
+    """Whether a training has taken a step: what stops it then is its own doing, and no mistake in the settings."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.steps += 1
+
+
 def run_cell(cell: Cell, config: Config, place: Place, measures: Measures, lines: Lines) -> dict[str, Any]:
-    """Train and measure a cell; its line of results."""
+    """Train and measure a cell; its line of results, with an `error` if the training left the finite numbers."""
     whisper, planted = teacher_with_blind_spot(config, place, cell.teacher, cell.table)
-    folder = place.work / "cells" / cell.key(config)
-    trained = train(cell, config, place, lines, whisper, folder)
-    student, processor = load_checkpoint(folder, place.device, "float32")
-    frozen = bool(trained.pop("encoder_is_frozen"))
-    ear = measures.ear(student, processor, frozen)
-    dev = dev_source(config, place)
-    sources = {"dev": dev, **(sets_of(config, cell.teacher) if cell.stage == FINAL else {})}
     line: dict[str, Any] = {
         "stage": cell.stage,
         "table": cell.table,
@@ -39,18 +46,23 @@ def run_cell(cell: Cell, config: Config, place: Place, measures: Measures, lines
         "learning_rate": cell.learning_rate,
         "seed": cell.seed,
         "settings": cell.settings(config),
-        "parameters": student.num_parameters(),
-        **trained,
-        "sets": {name: measures.on_set(ear, source, planted) for name, source in sources.items()},
     }
+    folder = place.work / "cells" / cell.key(config)
+    line.update(train(cell, config, place, lines, whisper, folder))
+    if "error" in line:
+        shutil.rmtree(folder, ignore_errors=True)
+        return line
+    student, processor = load_checkpoint(folder, place.device, "float32")
+    ear = measures.ear(student, processor, _is_frozen(cell.spec(config)))
+    dev = dev_source(config, place)
+    sources = {"dev": dev, **(sets_of(config, cell.teacher) if cell.stage == FINAL else {})}
+    line["parameters"] = student.num_parameters()
+    line["sets"] = {name: measures.on_set(ear, source, planted) for name, source in sources.items()}
     if cell.stage == FINAL:
         line["invented_words_a_minute"] = measures.inventions(ear, config.train.language)
         line["speed"] = measures.speed(student, processor, dev)
-    if cell.stage == FINAL and cell.arm in config.keep_weights:
-        kept = place.work / "weights" / f"{cell.table}-{cell.teacher.name}-{cell.arm}-{cell.seed}".replace("/", "--")
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(kept)
+        if cell.arm in config.keep_weights:
+            _keep(folder, place.work / "weights", f"{cell.table}-{cell.teacher.name}-{cell.arm}-{cell.seed}")
     shutil.rmtree(folder, ignore_errors=True)
     return line
 
@@ -77,18 +89,16 @@ def dev_source(config: Config, place: Place) -> Source:
 
 
 def train(cell: Cell, config: Config, place: Place, lines: Lines, whisper: str, folder: Path) -> dict[str, Any]:
-    """Train a cell into a folder; the curve of its loss and what it took."""
+    """Train a cell into a folder; the curve of its loss and what it took, or an `error`."""
     arm, training = cell.spec(config), config.training
     labels = label_folder(config, place, cell.teacher, whisper, str(arm.labels))
-    needs_teacher = arm.settings.get("teacher_weight", 0.8) > 0.0
-    cache = place.work / "teacher_states"
-    if needs_teacher:
-        fill_teacher_cache(config, place, cell.teacher, whisper, labels)
+    asks_teacher = arm.settings.get("teacher_weight", 0.8) > 0.0 or arm.settings.get("encoder_weight", 0.0) > 0.0
+    cache = fill_teacher_cache(place, cell.teacher, whisper, labels) if asks_teacher else None
     own = "" if whisper == place.model(cell.teacher.name) else whisper
     student = student_folder(config, place, cell.teacher, arm, lines, own)
-    frozen = arm.settings.get("freeze_encoder", True)
+    is_cached = _is_frozen(arm) and not masks(config)
     rows = len(load_speech_dataset(labels))  # type: ignore[arg-type]
-    steps = max(1, round(training.epochs * -(-rows // training.batch_size)))
+    steps = max(1, round(cell.epochs(config) * rows / training.batch_size))
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     settings: dict[str, Any] = {
         "freeze_encoder": True,
@@ -97,37 +107,54 @@ def train(cell: Cell, config: Config, place: Place, lines: Lines, whisper: str, 
         "full_length_probability": 0.0,
         **arm.settings,
     }
-    report = distill(
-        whisper,
-        labels,
-        ASKDTrainingArguments(
-            output_dir=str(folder),
-            max_steps=steps,
-            per_device_train_batch_size=training.batch_size,
-            learning_rate=cell.learning_rate,
-            warmup_steps=round(training.warmup * steps),
-            weight_decay=training.weight_decay,
-            seed=cell.seed,
-            logging_steps=max(1, steps // training.log_lines),
-            save_strategy="no",
-            report_to="none",
-            use_cpu=place.device == "cpu",
-            bf16=training.bf16,
-            **settings,
-        ),
-        student=str(student),
-        language=cell.teacher.language,
-        timestamp_probability=0.0,
-        prompt_probability=0.0,
-        lora_rank=arm.lora_rank,
-        teacher_cache=cache if needs_teacher else None,
-        encoder_cache=place.work / "encoder_states" if frozen and not masks(config) else None,
-    )
+    begun = Begun()
+    try:
+        report = distill(
+            whisper,
+            labels,
+            ASKDTrainingArguments(
+                output_dir=str(folder),
+                max_steps=steps,
+                per_device_train_batch_size=training.batch_size,
+                learning_rate=cell.learning_rate,
+                warmup_steps=round(training.warmup * steps),
+                weight_decay=training.weight_decay,
+                seed=cell.seed,
+                logging_steps=max(1, steps // training.log_lines),
+                save_strategy="no",
+                report_to="none",
+                use_cpu=place.device == "cpu",
+                bf16=training.bf16,
+                **settings,
+            ),
+            student=str(student),
+            language=cell.teacher.language,
+            timestamp_probability=0.0,
+            prompt_probability=0.0,
+            lora_rank=arm.lora_rank,
+            teacher_cache=cache,
+            encoder_cache=place.work / "encoder_states" if is_cached else None,
+            callbacks=[begun],
+        )
+    except InputError as error:
+        if not begun.steps:
+            raise
+        return {"rows": rows, "steps": begun.steps, "error": make_public(str(error))}
     history = report.trainer.state.log_history
     return {
         "rows": rows,
         "steps": steps,
         "seconds_a_row": history[-1]["train_runtime"] / (steps * training.batch_size),
         "curve": [{name: line[name] for name in CURVE if name in line} for line in history if "loss" in line],
-        "encoder_is_frozen": frozen,
     }
+
+
+def _is_frozen(arm: Arm) -> bool:
+    return arm.settings.get("freeze_encoder", True)
+
+
+def _keep(folder: Path, weights: Path, name: str) -> None:
+    kept = weights / name.replace("/", "--")
+    shutil.rmtree(kept, ignore_errors=True)
+    weights.mkdir(parents=True, exist_ok=True)
+    folder.rename(kept)

@@ -68,9 +68,13 @@ class Initial:
 
 @dataclass(frozen=True)
 class Training:
-    """What all arms share. SpecAugment takes the cache of the encoder away, and dropout is the decoder's."""
+    """What all arms share. SpecAugment takes the cache of the encoder away, and dropout is the decoder's.
+
+    Rates may be tried with fewer epochs, `tune_epochs`.
+    """
 
     epochs: float = 3
+    tune_epochs: float | None = None
     batch_size: int = 16
     warmup: float = 0.1
     weight_decay: float = 0.01
@@ -134,7 +138,11 @@ class Measuring:
 
 @dataclass(frozen=True)
 class Config:
-    """The whole experiment; `learning_rates` are tried by every arm with `tune_seed`, and `seeds` are others."""
+    """The whole experiment.
+
+    Every arm tries `learning_rates` with `tune_seed`; `seeds` are others. The report compares all arms with the
+    `baseline` on the `main_set`, and the one of `ours` that is best on dev with the `rivals`.
+    """
 
     teachers: list[Teacher]
     train: Source
@@ -144,6 +152,10 @@ class Config:
     tables: dict[str, Table]
     seeds: list[int]
     tune_seed: int = 0
+    baseline: str = "CE"
+    ours: list[str] = field(default_factory=list)
+    rivals: list[str] = field(default_factory=list)
+    main_set: str = "test"
     wer_filter: float | None = 0.1
     keep_weights: list[str] = field(default_factory=list)
     dev: Dev = field(default_factory=Dev)
@@ -168,9 +180,14 @@ class Config:
                 raise InputError(f"{source.data}: casing={source.casing!r} is not one of {', '.join(CASINGS)}")
         if self.tune_seed in self.seeds:
             raise InputError(f"tune_seed={self.tune_seed} is one of the seeds: a rate must be chosen with another")
-        for name in self.keep_weights:
-            if name not in self.arms:
-                raise InputError(f"keep_weights names the arm {name!r}; there are {', '.join(self.arms)}")
+        for setting in ("keep_weights", "ours", "rivals"):
+            for name in getattr(self, setting):
+                if name not in self.arms:
+                    raise InputError(f"{setting} names the arm {name!r}; there are {', '.join(self.arms)}")
+        if self.baseline not in self.arms:
+            raise InputError(f"the baseline {self.baseline!r} is not one of the arms, {', '.join(self.arms)}")
+        if self.main_set not in self.sets:
+            raise InputError(f"the main_set {self.main_set!r} is not one of the sets, {', '.join(self.sets)}")
 
 
 def load_config(path: Path) -> Config:

@@ -44,7 +44,7 @@ def student_folder(config: Config, place: Place, teacher: Teacher, arm: Arm, lin
     encoder = adapted_encoder(config, place, teacher, lines)
     training = config.training
     regularisation = [training.dropout, training.mask_time_probability, training.mask_feature_probability]
-    key = settings_key(str(encoder), layers, arm.encoder_layers, regularisation, Path(own).name)[:16]
+    key = settings_key(encoder.name, layers, arm.encoder_layers, regularisation, Path(own).name)[:16]
     with place.made_once("students", key) as folder:
         if folder is not None:
             whisper, processor = load_checkpoint(own or place.model(teacher.name), "cpu", "float32")
@@ -74,12 +74,13 @@ def masks(config: Config) -> bool:
 def adapted_encoder(config: Config, place: Place, teacher: Teacher, lines: Lines) -> Path:
     """The folder with the weights of a teacher's encoder, taught to hear clips at their own length."""
     key = settings_key(teacher.name, config.initial, config.train, config.dev)
-    with place.made_once("encoders", f"{teacher.name.replace('/', '--')}-{key[:16]}") as folder:
+    name = f"{teacher.name.replace('/', '--')}-{key[:16]}"
+    with place.made_once("encoders", name) as folder:
         if folder is not None:
             weights, curve = adapt(place.model(teacher.name), split(config, place)[0], config.initial, place.device)
             save_file(weights, folder / ENCODER)
             lines.append({"kind": "encoder", "key": key, "teacher": teacher.name, "curve": curve})
-    return place.work / "encoders" / f"{teacher.name.replace('/', '--')}-{key[:16]}"
+    return place.work / "encoders" / name
 
 
 def adapt(

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 
 from fastwhisper import label
@@ -28,32 +27,30 @@ def label_folder(config: Config, place: Place, teacher: Teacher, whisper: str, k
         return train
     key = settings_key(config.train, config.dev, config.wer_filter, teacher, Path(whisper).name)[:16]
     folder = place.work / "labels" / key
-    if not (folder / "metadata.jsonl").exists():
-        # It resumes where it was killed, and writes the table at the end.
-        label(
-            whisper,
-            train,
-            folder,
-            language=teacher.language,
-            timestamps=False,
-            wer_filter=config.wer_filter,
-            batch_size=BATCH_SIZE,
-            device=place.device,
-            dtype="float32",
-        )
+    with place.held("labels", key):
+        if not (folder / "metadata.jsonl").exists():
+            # It goes on where it was killed, and writes the table at the end.
+            label(
+                whisper,
+                train,
+                folder,
+                language=teacher.language,
+                timestamps=False,
+                wer_filter=config.wer_filter,
+                batch_size=BATCH_SIZE,
+                device=place.device,
+                dtype="float32",
+            )
     return folder
 
 
-def fill_teacher_cache(config: Config, place: Place, teacher: Teacher, whisper: str, labels: Path) -> Path:
-    """Keep the teacher's states on labels, so that no cell runs it."""
+def fill_teacher_cache(place: Place, teacher: Teacher, whisper: str, labels: Path) -> Path:
+    """Keep the teacher's states on labels, so that no cell runs it; the folder of the cache."""
     cache = place.work / "teacher_states"
-    done = place.work / "filled" / settings_key(str(labels), Path(whisper).name)[:16]
-    if not done.exists():
-        model, processor = load_checkpoint(whisper, place.device, "float32")
-        options = GenerationOptions(language=teacher.language, batch_size=BATCH_SIZE)
-        settings = StatesSettings(cache, timestamp_probability=0.0, prompt_probability=0.0)
-        with torch.inference_mode():
+    with place.made_once("filled", settings_key(labels.name, labels.parent.name, Path(whisper).name)[:16]) as is_new:
+        if is_new is not None:
+            model, processor = load_checkpoint(whisper, place.device, "float32")
+            options = GenerationOptions(language=teacher.language, batch_size=BATCH_SIZE)
+            settings = StatesSettings(cache, timestamp_probability=0.0, prompt_probability=0.0)
             keep_states(model, whisper, processor, labels, options, settings, PartialState(cpu=place.device == "cpu"))
-        done.parent.mkdir(parents=True, exist_ok=True)
-        done.touch()
     return cache

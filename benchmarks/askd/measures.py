@@ -1,14 +1,12 @@
 """What is measured of a model: errors clip by clip, calibration, invented words, speed."""
 
 import time
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
 
 import jiwer
-import numpy as np
 import torch
-from transformers import WhisperForConditionalGeneration, WhisperProcessor
+from transformers import WhisperForConditionalGeneration, WhisperProcessor, WhisperTokenizer
 
 from fastwhisper.data.audio import load_audio
 from fastwhisper.data.label_encoding import plain_text
@@ -36,26 +34,21 @@ class Measures:
 
     def __init__(self, place: Place, measuring: Measuring) -> None:
         self._place, self._measuring = place, measuring
-        self._clips: dict[Any, list[Clip]] = {}
+        self._clips: dict[Source, list[Clip]] = {}
+        self._speechless: dict[str | None, dict[str, list[Clip]]] = {}
 
     def clips(self, source: Source) -> list[Clip]:
         """The clips of a source that have a text."""
         if source not in self._clips:
             rows: Any = load_rows(source, self._place)
-            found = [Clip.of_row(row, source.language) for row in rows if row["text"]]
-            self._clips[source] = found
+            self._clips[source] = [Clip.of_row(row, source.language) for row in rows if row["text"]]
         return self._clips[source]
 
     def speechless(self, language: str | None) -> dict[str, list[Clip]]:
         """Clips without speech, by kind."""
-        if language not in self._clips:
-            kinds = speechless_clips(self._measuring, self._place, language)
-            self._clips[language] = [clip for clips in kinds.values() for clip in clips]
-            self._kinds = [kind for kind, clips in kinds.items() for _ in clips]
-        found: dict[str, list[Clip]] = {}
-        for kind, clip in zip(self._kinds, self._clips[language], strict=True):
-            found.setdefault(kind, []).append(clip)
-        return found
+        if language not in self._speechless:
+            self._speechless[language] = speechless_clips(self._measuring, self._place, language)
+        return self._speechless[language]
 
     def ear(self, model: WhisperForConditionalGeneration, processor: WhisperProcessor, frozen: bool) -> Ear:
         """A model's encoder; `frozen` is one that other models have as well, whose output is kept."""
@@ -80,18 +73,17 @@ class Measures:
                 sure.append(found[0])
                 right.append(found[1])
                 bar.advance(task, len(batch))
-        measured = count_clips(clips, hypotheses, ear.processor, planted)
+        measured = count_clips(clips, hypotheses, ear.processor.tokenizer, planted)
         error = expected_calibration_error(torch.cat(sure).numpy(), torch.cat(right).numpy(), self._measuring.bins)
         return {**measured, "ece": error, "token_accuracy": torch.cat(right).float().mean().item()}
 
     def inventions(self, ear: Ear, language: str | None) -> dict[str, float]:
         """Words a minute that a model writes where nobody speaks, by kind."""
-        found = {}
+        found, normalize = {}, text_normalizer(language, ear.processor.tokenizer)
         for kind, clips in self.speechless(language).items():
             words = 0
             for indices, encoded in ear.batches(clips, self._measuring.batch_size):
                 batch = [clips[index] for index in indices]
-                normalize = _normalizer(batch[0].language, ear.processor)
                 for text in texts(ear, batch, encoded, self._measuring.most_tokens):
                     words += len(normalize(text).split())
             found[kind] = words / (sum(clip.samples for clip in clips) / SAMPLING_RATE / 60)
@@ -115,14 +107,22 @@ class Measures:
 
 
 def count_clips(
-    clips: Sequence[Clip], hypotheses: Sequence[str], processor: WhisperProcessor, planted: dict[str, str] | None
+    clips: Sequence[Clip],
+    hypotheses: Sequence[str],
+    tokenizer: WhisperTokenizer,
+    planted: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Word errors of a set in all, and of every clip."""
+    """Word errors of a set in all, and of every clip; texts are normalised as `evaluate` does.
+
+    Of `planted` words those in the references are counted, those of them that are not recognised, and those that are
+    taken for the word that the teacher takes them for.
+    """
+    normalizers = {language: text_normalizer(language, tokenizer) for language in {clip.language for clip in clips}}
     totals = {"substitutions": 0, "deletions": 0, "insertions": 0}
     apart = {"words": 0, "errors": 0, "as_the_teacher": 0}
     errors, words = [], []
     for clip, hypothesis in zip(clips, hypotheses, strict=True):
-        normalize = _normalizer(clip.language, processor)
+        normalize = normalizers[clip.language]
         aligned = jiwer.process_words(normalize(plain_text(clip.text, clip.language)), normalize(hypothesis))
         for name in totals:
             totals[name] += getattr(aligned, name)
@@ -145,13 +145,3 @@ def _count_planted(aligned: jiwer.WordOutput, planted: dict[str, str], counts: d
             counts["errors"] += chunk.type != "equal"
             written = hypothesis[chunk.hyp_start_idx + offset] if chunk.type == "substitute" else None
             counts["as_the_teacher"] += written == planted[word]
-
-
-@lru_cache(maxsize=None)
-def _normalizer(language: str | None, processor: WhisperProcessor) -> Callable[[str], str]:
-    return text_normalizer(language, processor.tokenizer)
-
-
-def is_finite(values: Sequence[float]) -> bool:
-    """Whether none of the values is NaN or infinite."""
-    return bool(np.isfinite(values).all())

@@ -41,8 +41,7 @@ class Place:
         Another process that wants the same waits.
         """
         folder = self.work.joinpath(*parts)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
+        with self.held(*parts):
             if folder.exists():
                 yield None
                 return
@@ -53,6 +52,14 @@ class Place:
                 partial.rename(folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
+
+    @contextmanager
+    def held(self, *parts: str) -> Iterator[None]:
+        """Keeps other processes away from `work/parts`; they wait."""
+        path = self.work.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            yield
 
 
 def _within(folder: Path | None, name: str) -> str:

@@ -1,11 +1,13 @@
 """Which trainings the experiment consists of, and in which order."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from .config import Arm, Config, Table, Teacher, plain, settings_key
 
 TUNE, FINAL = "tune", "final"
+
+Done: TypeAlias = dict[str, dict[str, Any]]  # lines by their key
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,16 @@ class Cell:
         arm = config.arms[self.arm]
         return replace(arm, labels=arm.labels or config.tables[self.table].labels)
 
+    def epochs(self, config: Config) -> float:
+        """How long it is trained; rates may be tried for a shorter time."""
+        training = config.training
+        shorter = self.stage == TUNE and training.tune_epochs is not None
+        return training.tune_epochs if shorter else training.epochs  # type: ignore[return-value]
+
     def settings(self, config: Config) -> dict[str, Any]:
         """All that its result depends on; neither names nor what there is beside it in the experiment."""
-        arm, table = self.spec(config), config.tables[self.table]
+        arm, table, training = self.spec(config), config.tables[self.table], plain(config.training)
+        del training["tune_epochs"], training["log_lines"]
         return {
             "teacher": plain(self.teacher),
             "blind_spot": plain(table.blind_spot),
@@ -34,7 +43,8 @@ class Cell:
             "wer_filter": config.wer_filter if arm.labels == "pseudo" else None,
             "learning_rate": self.learning_rate,
             "seed": self.seed,
-            **{name: plain(getattr(config, name)) for name in ("train", "dev", "initial", "training")},
+            "training": {**training, "epochs": self.epochs(config)},
+            **{name: plain(getattr(config, name)) for name in ("train", "dev", "initial")},
             **_measured(config, self.teacher, self.stage),
         }
 
@@ -75,27 +85,28 @@ def arms_of(config: Config, table: str) -> list[str]:
 
 
 def tune_cells(config: Config, table: str, teacher: Teacher, arm: str) -> list[Cell]:
-    """The trainings that an arm chooses its learning rate from."""
-    return [Cell(TUNE, table, teacher, arm, rate, config.tune_seed) for rate in config.learning_rates]
+    """The trainings that an arm chooses its learning rate from; none where there is nothing to choose."""
+    rates = config.learning_rates if len(config.learning_rates) > 1 else []
+    return [Cell(TUNE, table, teacher, arm, rate, config.tune_seed) for rate in rates]
 
 
-def chosen_rate(
-    config: Config, table: str, teacher: Teacher, arm: str, lines: dict[str, dict[str, Any]]
-) -> float | None:
-    """The learning rate with the lowest WER on dev, the lower one of equals; `None` before all are tried."""
+def chosen_rate(config: Config, table: str, teacher: Teacher, arm: str, done: Done) -> float | None:
+    """The learning rate with the lowest WER on dev, the lower one of equals.
+
+    `None` before all are tried, and where every one of them failed.
+    """
     if len(config.learning_rates) == 1:
         return config.learning_rates[0]
-    tried = [lines.get(cell.key(config)) for cell in tune_cells(config, table, teacher, arm)]
-    if not all(tried):
+    tried = [done.get(cell.key(config)) for cell in tune_cells(config, table, teacher, arm)]
+    if None in tried:
         return None
-    return min((line["sets"]["dev"]["wer"], line["learning_rate"]) for line in tried if line)[1]
+    rates = [(line["sets"]["dev"]["wer"], line["learning_rate"]) for line in tried if line and "error" not in line]
+    return min(rates)[1] if rates else None
 
 
-def final_cells(
-    config: Config, table: str, teacher: Teacher, arm: str, lines: dict[str, dict[str, Any]]
-) -> list[Cell]:
+def final_cells(config: Config, table: str, teacher: Teacher, arm: str, done: Done) -> list[Cell]:
     """The trainings with the chosen rate, one a seed; none before it is chosen."""
-    rate = chosen_rate(config, table, teacher, arm, lines)
+    rate = chosen_rate(config, table, teacher, arm, done)
     if rate is None:
         return []
     return [Cell(FINAL, table, teacher, arm, rate, seed) for seed in config.seeds]

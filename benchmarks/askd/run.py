@@ -10,11 +10,11 @@ from filelock import FileLock, Timeout
 from fastwhisper.errors import InputError
 
 from .cells import measure_teacher, run_cell
-from .config import Config
+from .config import Config, Teacher
 from .lines import Lines
 from .measures import Measures
 from .place import Place
-from .plan import TUNE, Cell, arms_of, final_cells, groups, reference_key, tune_cells
+from .plan import FINAL, TUNE, Cell, arms_of, final_cells, groups, reference_key, tune_cells
 
 WAIT_SECONDS = 5.0
 
@@ -61,11 +61,7 @@ class Experiment:
                 if piece.key in self._lines.read():
                     return True
                 begun = time.perf_counter()
-                try:
-                    line = piece.work()
-                except InputError as error:  # for example a loss that is not finite
-                    line = {"error": str(error)}
-                line = {"kind": piece.kind, "key": piece.key, "name": piece.name, **line}
+                line = {"kind": piece.kind, "key": piece.key, "name": piece.name, **piece.work()}
                 line["seconds"] = time.perf_counter() - begun
                 self._lines.append(line)
         except Timeout:
@@ -79,9 +75,7 @@ class Experiment:
 
     def _pieces(self, done: dict[str, dict[str, Any]]) -> list[Piece]:
         pieces = []
-        for table, teacher in groups(self._config):
-            if self._tables and table not in self._tables:
-                continue
+        for table, teacher in self._groups():
             key = reference_key(self._config, teacher, self._config.tables[table])
             pieces.append(
                 Piece(
@@ -93,13 +87,21 @@ class Experiment:
                     ),
                 )
             )
-            arms = arms_of(self._config, table)
-            tried = [cell for arm in arms for cell in tune_cells(self._config, table, teacher, arm)]
-            final = [cell for arm in arms for cell in final_cells(self._config, table, teacher, arm, done)]
-            # All arms with one seed before the next seed: what there is can be compared.
-            final.sort(key=lambda cell: self._config.seeds.index(cell.seed))
-            pieces += [self._piece(cell) for cell in [*tried, *final]]
+            pieces += [self._piece(cell) for cell in self._cells(done) if (cell.table, cell.teacher) == (table, teacher)]
         return pieces
+
+    def _groups(self) -> list[tuple[str, Teacher]]:
+        return [(table, teacher) for table, teacher in groups(self._config) if table in (self._tables or [table])]
+
+    def _cells(self, done: dict[str, dict[str, Any]]) -> list[Cell]:
+        """All cells that are known, in order: rates first, and then all arms with one seed before the next seed."""
+        config, cells = self._config, list[Cell]()
+        for table, teacher in self._groups():
+            arms = arms_of(config, table)
+            cells += [cell for arm in arms for cell in tune_cells(config, table, teacher, arm)]
+            final = [cell for arm in arms for cell in final_cells(config, table, teacher, arm, done)]
+            cells += sorted(final, key=lambda cell: config.seeds.index(cell.seed))
+        return cells
 
     def _piece(self, cell: Cell) -> Piece:
         name = f"{cell.stage}: {cell.table}, {cell.teacher.name}, {cell.arm}, rate {cell.learning_rate:g}, seed {cell.seed}"
@@ -118,17 +120,15 @@ class Experiment:
         return f"{piece.name}: {result}; {line['seconds']:.0f} s; {left} left, about {seconds / 3600:.1f} h"
 
     def _left(self, done: dict[str, dict[str, Any]]) -> tuple[int, float]:
-        """Pieces that are left, with those that wait for others, and the seconds that they will take."""
-        config, seconds, left = self._config, 0.0, 0
-        for stage, each in (("tune", len(config.learning_rates)), ("final", len(config.seeds))):
-            took = [line["seconds"] for line in done.values() if line.get("stage") == stage]
-            total = sum(
-                each * len(arms_of(config, table))
-                for table, _ in groups(config)
-                if not self._tables or table in self._tables
-            )
-            if stage == TUNE and each == 1:
-                continue
-            left += max(0, total - len(took))
-            seconds += max(0, total - len(took)) * (sum(took) / len(took) if took else 0.0)
+        """Trainings that are left, those of rates that are not chosen yet among them, and the seconds they will take
+        by those that are done."""
+        config, left, seconds = self._config, 0, 0.0
+        for stage in (TUNE, FINAL):
+            keys = [cell.key(config) for cell in self._cells(done) if cell.stage == stage]
+            took = [done[key]["seconds"] for key in keys if key in done]
+            count = len(config.seeds) if stage == FINAL else len(config.learning_rates)
+            total = count * sum(len(arms_of(config, table)) for table, _ in self._groups())
+            total = 0 if stage == TUNE and count == 1 else total
+            left += total - len(took)
+            seconds += (total - len(took)) * (sum(took) / len(took) if took else 0.0)
         return left, seconds

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from fastwhisper.data.audio import load_audio
+from fastwhisper.data.languages import language_code
 from fastwhisper.data.row_store import RowStore
 from fastwhisper.data.stored_states import StoredStates, heard_key
 from fastwhisper.data.true_length_features import sample_frames
@@ -41,7 +42,8 @@ class Clip:
     @classmethod
     def of_row(cls, row: dict[str, Any], language: str | None) -> "Clip":
         samples = len(load_audio(row["audio"]))
-        return cls(row["audio"], heard_key(row), samples, row.get("text") or "", language or row.get("language"))
+        code = language_code(language or row.get("language"))
+        return cls(row["audio"], heard_key(row), samples, row.get("text") or "", code)
 
     @classmethod
     def of_samples(cls, samples: np.ndarray, language: str | None) -> "Clip":
@@ -110,8 +112,7 @@ class Ear:
 
     def _compute(self, clips: Sequence[Clip], contexts: list[int]) -> torch.Tensor:
         extractor = self.processor.feature_extractor
-        features = stacked(
-            [context_features(load_audio(clip.audio), extractor, each) for clip, each in zip(clips, contexts, strict=True)]
-        ).to(self.model.device)
+        heard = [load_audio(clip.audio) for clip in clips]
+        features = stacked([context_features(*one) for one in zip(heard, [extractor] * len(heard), contexts, strict=True)])
         own: dict[str, Any] = {"context_frames": contexts} if is_true_length(self.model) else {}
-        return self.model.model.encoder(features, **own).last_hidden_state
+        return self.model.model.encoder(features.to(self.model.device), **own).last_hidden_state
