@@ -141,7 +141,8 @@ class Config:
     """The whole experiment.
 
     Every arm tries `learning_rates` with `tune_seed`; `seeds` are others. The report compares all arms with the
-    `baseline` on the `main_set`, and the one of `ours` that is best on dev with the `rivals`.
+    `baseline` on the `main_set`, and the one of `ours` that is best on dev with the `rivals`;
+    arms of one shape are equally fast, and of those only the `plotted` are in the plot of speed.
     """
 
     teachers: list[Teacher]
@@ -155,6 +156,7 @@ class Config:
     baseline: str = "CE"
     ours: list[str] = field(default_factory=list)
     rivals: list[str] = field(default_factory=list)
+    plotted: list[str] = field(default_factory=list)
     main_set: str = "test"
     wer_filter: float | None = 0.1
     keep_weights: list[str] = field(default_factory=list)
@@ -180,7 +182,7 @@ class Config:
                 raise InputError(f"{source.data}: casing={source.casing!r} is not one of {', '.join(CASINGS)}")
         if self.tune_seed in self.seeds:
             raise InputError(f"tune_seed={self.tune_seed} is one of the seeds: a rate must be chosen with another")
-        for setting in ("keep_weights", "ours", "rivals"):
+        for setting in ("keep_weights", "ours", "rivals", "plotted"):
             for name in getattr(self, setting):
                 if name not in self.arms:
                     raise InputError(f"{setting} names the arm {name!r}; there are {', '.join(self.arms)}")

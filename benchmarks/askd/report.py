@@ -196,13 +196,13 @@ def _dev(line: dict[str, Any] | None) -> str:
 
 
 def _speed(config: Config, results: Results, path: Path) -> list[str]:
-    rows = {
-        f"{row.name}, {teacher.name}" if row.rate is not None else row.name: row
-        for table, teacher in groups(config)
-        if config.tables[table].blind_spot is None
-        for row in rows_of(config, results, table, teacher)
-        if row.has(config.main_set)
-    }
+    rows = {}
+    for table, teacher in groups(config):
+        if config.tables[table].blind_spot is None:
+            for row in rows_of(config, results, table, teacher):
+                is_arm = row.name in config.arms
+                if row.has(config.main_set) and not (is_arm and config.plotted and row.name not in config.plotted):
+                    rows[f"{row.name}, {teacher.name}, {table}" if is_arm else row.name] = row
     name = f"{path.stem}-speed.png"
     if not plot_speed(rows, config.main_set, path.with_name(name)):
         return []
