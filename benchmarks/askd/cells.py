@@ -15,12 +15,13 @@ from fastwhisper.transcription.checkpoints import load_checkpoint
 from .blind_spot import teacher_with_blind_spot
 from .config import Arm, Config, Source, Teacher
 from .initial_student import masks, student_folder
-from .labels import fill_teacher_cache, label_folder
+from .labels import label_folder
 from .lines import Lines
 from .measures import Measures
 from .place import Place
 from .plan import FINAL, Cell, sets_of
 from .splits import split
+from .teacher_pass import STATES, teacher_pass
 
 CURVE = ("step", "loss", "ce", "teacher_kl", "self_kl", "teacher_weight", "self_weight", "gap", "learning_rate")
 
@@ -93,7 +94,8 @@ def train(cell: Cell, config: Config, place: Place, lines: Lines, whisper: str, 
     arm, training = cell.spec(config), config.training
     labels = label_folder(config, place, cell.teacher, whisper, str(arm.labels))
     asks_teacher = arm.settings.get("teacher_weight", 0.8) > 0.0 or arm.settings.get("encoder_weight", 0.0) > 0.0
-    cache = fill_teacher_cache(place, cell.teacher, whisper, labels) if asks_teacher else None
+    if asks_teacher:
+        teacher_pass(config, place, cell.teacher, whisper)
     own = "" if whisper == place.model(cell.teacher.name) else whisper
     student = student_folder(config, place, cell.teacher, arm, lines, own)
     is_cached = _is_frozen(arm) and not masks(config)
@@ -132,7 +134,7 @@ def train(cell: Cell, config: Config, place: Place, lines: Lines, whisper: str, 
             timestamp_probability=0.0,
             prompt_probability=0.0,
             lora_rank=arm.lora_rank,
-            teacher_cache=cache,
+            teacher_cache=place.work / STATES if asks_teacher else None,
             encoder_cache=place.work / "encoder_states" if is_cached else None,
             callbacks=[begun],
         )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperForConditionalGeneration
 
 from fastwhisper.data.collator import IGNORED, SpeechCollator
@@ -32,30 +33,34 @@ def texts(ear: Ear, clips: Sequence[Clip], encoded: Any, most_tokens: int) -> li
     return [kinds.text(tokens) for tokens in sequences.tolist()]
 
 
-@torch.no_grad()
-def confidences(
-    ear: Ear, clips: Sequence[Clip], encoded: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of every text token of the references, the end among them, given those before it: the probability of the token
-    that the model holds most probable, and whether it is the right one."""
-    model, tokenizer = ear.model, ear.processor.tokenizer
+def padded_sequences(
+    ear: Ear, clips: Sequence[Clip]
+) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor, torch.Tensor]:
+    """What the decoder is given of the texts of clips of one language, and what it should answer: of every clip, and
+    as two batches `(clips, tokens)` on the model's device."""
+    model = ear.model
     collator = SpeechCollator(
         ear.processor,
         language=clips[0].language,
         task="transcribe" if known_languages(model.generation_config) else None,
         max_target_positions=model.config.max_target_positions,
-        pad_token_id=model.config.pad_token_id,
         hears=False,
-        prompt_probability=0.0,
     )
     sequences = [collator.decoder_sequences({"text": clip.text, "audio": clip.audio}) for clip in clips]
-    pad = torch.nn.utils.rnn.pad_sequence
-    inputs = pad([ids for ids, _ in sequences], batch_first=True, padding_value=int(model.config.pad_token_id or 0))
-    labels = pad([ids for _, ids in sequences], batch_first=True, padding_value=IGNORED).to(model.device)
+    pad = int(model.config.pad_token_id or 0)
+    inputs = pad_sequence([ids for ids, _ in sequences], batch_first=True, padding_value=pad)
+    labels = pad_sequence([ids for _, ids in sequences], batch_first=True, padding_value=IGNORED)
+    return sequences, inputs.to(model.device), labels.to(model.device)
+
+
+@torch.no_grad()
+def confidences(ear: Ear, clips: Sequence[Clip], encoded: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of every text token of the references, the end among them, given those before it: the probability of the token
+    that the model holds most probable, and whether it is the right one."""
+    model = ear.model
+    _, inputs, labels = padded_sequences(ear, clips)
     # The start tokens come behind the end of text in the vocabulary.
-    is_text = labels.ne(IGNORED) & labels.le(tokenizer.eos_token_id)
-    states = model.model(
-        encoder_outputs=encoded, decoder_input_ids=inputs.to(model.device), use_cache=False
-    ).last_hidden_state[is_text]
-    best, chosen = model.proj_out(states).float().softmax(dim=-1).max(dim=-1)
+    is_text = labels.ne(IGNORED) & labels.le(ear.processor.tokenizer.eos_token_id)
+    states = model.model(encoder_outputs=encoded, decoder_input_ids=inputs, use_cache=False).last_hidden_state
+    best, chosen = model.proj_out(states[is_text]).float().softmax(dim=-1).max(dim=-1)
     return best.cpu(), chosen.eq(labels[is_text]).cpu()

@@ -1,26 +1,26 @@
 """Where every arm begins: an encoder that hears clips without padding, and some of the teacher's decoder layers.
 
 A stock Whisper whose padding is cut off never stops writing. Its encoder is taught, without labels, to give of a clip
-at its own length what it gives of it at 30 s: the mean squared distance of its states over the speech. Then it is
-frozen, so that what it gives is kept, and a training is that of the decoder alone.
+at its own length what it gives of it at 30 s: what falls is the mean squared distance of its states over the speech.
+Then it is frozen, so that its output is kept, and a training is that of the decoder alone.
 """
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import WhisperProcessor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import WhisperFeatureExtractor
 
 from fastwhisper import FastWhisperForConditionalGeneration
 from fastwhisper.data.audio import load_audio
 from fastwhisper.data.loading import load_speech_dataset
-from fastwhisper.data.true_length_features import sample_frames
-from fastwhisper.modeling.true_length_whisper import context_frames
-from fastwhisper.modeling.waveforms import SAMPLING_RATE
+from fastwhisper.data.true_length_features import clip_features, sample_frames
+from fastwhisper.modeling.true_length_whisper import TrueLengthEncoder, context_frames
 from fastwhisper.progress import progress_bar
 from fastwhisper.trainers.encoder_distance import speech_positions, squared_distance
 from fastwhisper.transcription.checkpoints import load_checkpoint
@@ -28,7 +28,9 @@ from fastwhisper.transcription.checkpoints import load_checkpoint
 from .config import ALL, Arm, Config, Initial, Teacher, settings_key
 from .lines import Lines
 from .place import Place
+from .speech_sets import Clip
 from .splits import split
+from .teacher_pass import teacher_pass
 
 ENCODER = "encoder.safetensors"
 _LOGGED = 10  # values of the curve
@@ -77,42 +79,56 @@ def adapted_encoder(config: Config, place: Place, teacher: Teacher, lines: Lines
     name = f"{teacher.name.replace('/', '--')}-{key[:16]}"
     with place.made_once("encoders", name) as folder:
         if folder is not None:
-            weights, curve = adapt(place.model(teacher.name), split(config, place)[0], config.initial, place.device)
-            save_file(weights, folder / ENCODER)
+            whisper = place.model(teacher.name)
+            heard = teacher_pass(config, place, teacher, whisper)
+            rows: Any = load_speech_dataset(split(config, place)[0])
+            chosen = random.Random(config.initial.seed).sample(range(len(rows)), config.initial.rows or len(rows))
+            clips = [Clip.of_row(rows[index], teacher.language) for index in sorted(chosen)]
+            model, processor = load_checkpoint(whisper, place.device, "float32")
+            student = FastWhisperForConditionalGeneration.from_teacher(model, 1).model.encoder
+            curve = adapt(
+                student,  # type: ignore[arg-type]
+                processor.feature_extractor,
+                clips,
+                lambda clip: heard.encoder_states(clip, processor.feature_extractor),
+                config.initial,
+            )
+            save_file({name: weight.cpu().contiguous() for name, weight in student.state_dict().items()}, folder / ENCODER)
             lines.append({"kind": "encoder", "key": key, "teacher": teacher.name, "curve": curve})
     return place.work / "encoders" / name
 
 
 def adapt(
-    teacher: str, rows: Path, settings: Initial, device: str = "cpu"
-) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
-    """Teach an encoder, without labels, and return its weights and the curve of its mean squared distance."""
+    encoder: TrueLengthEncoder,
+    extractor: WhisperFeatureExtractor,
+    clips: Sequence[Clip],
+    wanted: Callable[[Clip], torch.Tensor],
+    settings: Initial,
+) -> list[dict[str, float]]:
+    """Teach an encoder, in place, to give of clips at their own length what is wanted; the curve of its mean squared
+    distance.
+
+    Args:
+        wanted (`Callable`): of a clip the states over its speech, `(positions, hidden)`.
+    """
     torch.manual_seed(settings.seed)
-    whisper, processor = load_checkpoint(teacher, device, "float32")
-    student: Any = FastWhisperForConditionalGeneration.from_teacher(whisper, 1).model.encoder.train()
-    dataset: Any = load_speech_dataset(rows)
-    if settings.rows is not None and settings.rows < len(dataset):
-        dataset = dataset.select(sorted(random.Random(settings.seed).sample(range(len(dataset)), settings.rows)))
-    clips = [load_audio(row["audio"]) for row in dataset]
-    batches = [batch for epoch in range(settings.epochs) for batch in _batches(clips, processor, settings, epoch)]
-    optimizer = torch.optim.AdamW(student.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+    encoder.train()
+    batches = [batch for epoch in range(settings.epochs) for batch in _batches(clips, extractor, settings, epoch)]
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     warmup = max(1, len(batches) // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, (len(batches) - step) / max(1, len(batches) - warmup))
     )
-    curve, losses = [], list[float]()
+    curve, losses, device = [], list[float](), encoder.conv1.weight.device
     with progress_bar() as bar:
-        for step, (indices, context) in enumerate(bar.track(batches, description="teaching true length")):
-            features = processor.feature_extractor(
-                [clips[index] for index in indices], sampling_rate=SAMPLING_RATE, return_tensors="pt"
-            ).input_features.to(device)
-            audio = torch.tensor([sample_frames(len(clips[index]), processor.feature_extractor) for index in indices])
-            with torch.inference_mode():
-                wanted = whisper.model.encoder(features).last_hidden_state
-            heard = student(features[..., :context], true_length=False).last_hidden_state
-            loss = squared_distance(heard, wanted.clone(), audio) / speech_positions(audio).sum()
+        for step, (batch, context) in enumerate(bar.track(batches, description="teaching true length")):
+            features = clip_features([load_audio(clip.audio) for clip in batch], context, extractor).to(device)
+            audio = torch.tensor([sample_frames(clip.samples, extractor) for clip in batch])
+            its = pad_sequence([wanted(clip) for clip in batch], batch_first=True).to(device)
+            heard = encoder(features, true_length=False).last_hidden_state
+            loss = squared_distance(heard, its, audio) / speech_positions(audio).sum()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
@@ -120,22 +136,22 @@ def adapt(
             if len(losses) >= len(batches) / _LOGGED or step + 1 == len(batches):
                 curve.append({"step": step + 1, "squared_distance": sum(losses) / len(losses)})
                 losses = []
-    return {name: weight.cpu().contiguous() for name, weight in student.state_dict().items()}, curve
+    return curve
 
 
 def _batches(
-    clips: list[Any], processor: WhisperProcessor, settings: Initial, epoch: int
-) -> Iterator[tuple[list[int], int]]:
-    """Clips by index in batches of one context, in the order of an epoch, each batch with its context."""
-    draws, extractor = random.Random(f"{settings.seed} {epoch}"), processor.feature_extractor
-    grouped: dict[int, list[int]] = defaultdict(list)
-    for index, clip in enumerate(clips):
-        frames = sample_frames(len(clip), extractor)
-        grouped[context_frames(frames, settings.margin, extractor.nb_max_frames)].append(index)
+    clips: Sequence[Clip], extractor: WhisperFeatureExtractor, settings: Initial, epoch: int
+) -> list[tuple[list[Clip], int]]:
+    """Clips in batches of one context, in the order of an epoch, each batch with its context."""
+    draws = random.Random(f"{settings.seed} {epoch}")
+    grouped: dict[int, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        frames = sample_frames(clip.samples, extractor)
+        grouped[context_frames(frames, settings.margin, extractor.nb_max_frames)].append(clip)
     batches = []
-    for context, indices in sorted(grouped.items()):
-        draws.shuffle(indices)
-        size = settings.batch_size
-        batches += [(indices[first : first + size], context) for first in range(0, len(indices), size)]
+    for context, alike in sorted(grouped.items()):
+        draws.shuffle(alike)
+        starts = range(0, len(alike), settings.batch_size)
+        batches += [(alike[first : first + settings.batch_size], context) for first in starts]
     draws.shuffle(batches)
-    yield from batches
+    return batches

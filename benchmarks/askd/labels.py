@@ -1,56 +1,50 @@
-"""What a teacher gives an arm to learn from: references or its own labels, and its states on them."""
+"""The texts that an arm learns from: references, or the teacher's own, filtered."""
 
 from pathlib import Path
+from typing import Any
 
-from accelerate import PartialState
+from transformers import WhisperProcessor
 
-from fastwhisper import label
-from fastwhisper.labelling.label_states import StatesSettings, keep_states
-from fastwhisper.transcription.checkpoints import load_checkpoint
-from fastwhisper.transcription.decoding import GenerationOptions
+from fastwhisper.data.loading import load_speech_dataset
+from fastwhisper.errors import InputError
+from fastwhisper.evaluation.metrics import word_error_rate
+from fastwhisper.evaluation.normalizers import text_normalizer
 
 from .config import Config, Teacher, settings_key
 from .place import Place
-from .splits import split
-
-BATCH_SIZE = 8
+from .splits import split, with_texts
+from .teacher_pass import teacher_pass
 
 
 def label_folder(config: Config, place: Place, teacher: Teacher, whisper: str, kind: str) -> Path:
-    """The folder of the training rows with `references`, or with the labels of a teacher, filtered (`pseudo`).
+    """The folder of the training rows with `references`, or with the labels of a teacher (`pseudo`): of these, rows
+    whose label and reference differ by more than the filter's WER are left out, as `fastwhisper label` does.
 
     Args:
-        whisper (`str`): the teacher's folder or name on the Hub, where that is not its own.
+        whisper (`str`): the teacher's folder or name on the Hub.
+
+    Raises:
+        InputError: if no row is left.
     """
     train = split(config, place)[0]
     if kind == "references":
         return train
+    written = teacher_pass(config, place, teacher, whisper).texts
     key = settings_key(config.train, config.dev, config.wer_filter, teacher, Path(whisper).name)[:16]
-    folder = place.work / "labels" / key
-    with place.held("labels", key):
-        if not (folder / "metadata.jsonl").exists():
-            # It goes on where it was killed, and writes the table at the end.
-            label(
-                whisper,
-                train,
-                folder,
-                language=teacher.language,
-                timestamps=False,
-                wer_filter=config.wer_filter,
-                batch_size=BATCH_SIZE,
-                device=place.device,
-                dtype="float32",
-            )
-    return folder
+    with place.made_once("labels", key) as folder:
+        if folder is not None:
+            rows: Any = load_speech_dataset(train)
+            normalize = text_normalizer(config.train.language, WhisperProcessor.from_pretrained(whisper).tokenizer)
+            kept = [
+                index
+                for index, (text, reference) in enumerate(zip(written, rows["text"], strict=True))
+                if text.strip() and reference and _agree(normalize(reference), normalize(text), config.wer_filter)
+            ]
+            if not kept:
+                raise InputError(f"no row of {whisper}'s labels passes wer_filter={config.wer_filter}: raise it")
+            with_texts(rows, written).select(kept).save_to_disk(folder)
+    return place.work / "labels" / key
 
 
-def fill_teacher_cache(place: Place, teacher: Teacher, whisper: str, labels: Path) -> Path:
-    """Keep the teacher's states on labels, so that no cell runs it; the folder of the cache."""
-    cache = place.work / "teacher_states"
-    with place.made_once("filled", settings_key(labels.name, labels.parent.name, Path(whisper).name)[:16]) as is_new:
-        if is_new is not None:
-            model, processor = load_checkpoint(whisper, place.device, "float32")
-            options = GenerationOptions(language=teacher.language, batch_size=BATCH_SIZE)
-            settings = StatesSettings(cache, timestamp_probability=0.0, prompt_probability=0.0)
-            keep_states(model, whisper, processor, labels, options, settings, PartialState(cpu=place.device == "cpu"))
-    return cache
+def _agree(reference: str, text: str, most: float | None) -> bool:
+    return most is None or word_error_rate([reference], [text]) <= most

@@ -10,17 +10,23 @@ from safetensors.torch import load_file
 from transformers import WhisperForConditionalGeneration
 
 from benchmarks.askd import run
+from benchmarks.askd import teacher_pass as teacher_pass_module
 from benchmarks.askd.__main__ import main
 from benchmarks.askd.config import Initial, Source
-from benchmarks.askd.decoding import confidences
+from benchmarks.askd.decoding import confidences, texts
 from benchmarks.askd.initial_student import ENCODER, adapt, adapted_encoder, student_folder
 from benchmarks.askd.lines import Lines
 from benchmarks.askd.measures import Measures
 from benchmarks.askd.place import Place
 from benchmarks.askd.report import percent, points, rows_of
 from benchmarks.askd.results import Results
+from benchmarks.askd.splits import split
+from benchmarks.askd.teacher_pass import teacher_pass
+from fastwhisper import FastWhisperForConditionalGeneration
 from fastwhisper.data.audio import load_audio
+from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.data.row_store import RowStore
+from fastwhisper.data.stored_states import heard_key
 from fastwhisper.transcription.checkpoints import load_checkpoint
 from fastwhisper.transcription.decoding import GenerationOptions, generate_transcripts
 
@@ -163,12 +169,49 @@ def test_what_is_missing_ends_the_command_in_one_line(askd_places, askd_settings
     assert re.fullmatch(r"error: there is no folder .*nowhere", capsys.readouterr().err.strip().splitlines()[-1])
 
 
-def test_the_encoder_comes_nearer_to_the_teachers_without_padding(askd_places):
+def test_the_encoder_comes_nearer_to_the_teachers_without_padding(place, askd_settings, askd_config):
+    teacher, processor = load_checkpoint(place.model("tiny"), "cpu")
+    student = FastWhisperForConditionalGeneration.from_teacher(teacher, 1).model.encoder
+    clips = Measures(place, askd_config(askd_settings).measuring).clips(Source("train"))
+
+    @torch.no_grad()
+    def wanted(clip):
+        samples = load_audio(clip.audio)
+        features = processor(samples, sampling_rate=16_000, return_tensors="pt").input_features
+        return teacher.model.encoder(features).last_hidden_state[0, : -(-len(samples) // 320)]
+
     settings = Initial(epochs=12, learning_rate=3e-3, batch_size=4)
-    weights, curve = adapt(str(askd_places / "models" / "tiny"), askd_places / "data" / "train", settings)
+    curve = adapt(student, processor.feature_extractor, clips, wanted, settings)
     assert curve[-1]["squared_distance"] < 0.7 * curve[0]["squared_distance"]
-    before = load_file(askd_places / "models" / "tiny" / "model.safetensors")
-    assert any(not torch.equal(weight, before[f"model.encoder.{name}"]) for name, weight in weights.items())
+    before = teacher.model.encoder.state_dict()
+    assert any(not torch.equal(weight, before[name]) for name, weight in student.state_dict().items())
+
+
+def test_the_teacher_hears_every_row_once(place, askd_settings, askd_config, monkeypatch):
+    config = askd_config(askd_settings)
+    teacher, heard = config.teachers[0], []
+    real = teacher_pass_module._hear
+
+    def counted(clips, *others):
+        if len(heard) == 1:
+            heard.append(None)
+            raise KeyboardInterrupt
+        heard.append([clip.heard for clip in clips])
+        return real(clips, *others)
+
+    monkeypatch.setattr(teacher_pass_module, "_hear", counted)
+    with pytest.raises(KeyboardInterrupt):
+        teacher_pass(config, place, teacher, place.model("tiny"))
+    found = teacher_pass(config, place, teacher, place.model("tiny"))
+    assert teacher_pass(config, place, teacher, place.model("tiny")).texts == found.texts
+    heard.remove(None)
+    rows = load_speech_dataset(split(config, place)[0])
+    assert sorted(sum(heard, [])) == sorted(heard_key(row) for row in rows)
+    model, processor = load_checkpoint(place.model("tiny"), "cpu")
+    audio = [load_audio(row["audio"]) for row in rows]
+    options = GenerationOptions(language="en", batch_size=1)
+    expected = [generate_transcripts(model, processor, [samples], options)[0].text for samples in audio]
+    assert found.texts == expected
 
 
 def test_all_students_have_the_encoder_and_the_teachers_layers(askd_settings, askd_config, place, initial, tmp_path):
@@ -201,8 +244,6 @@ def test_texts_are_those_of_transcribe(who, askd_settings, askd_config, place, i
 
 
 def texts_of(ear, clips, most_tokens):
-    from benchmarks.askd.decoding import texts
-
     found = {}
     for indices, encoded in ear.batches(clips, 4):
         batch = [clips[index] for index in indices]
