@@ -17,7 +17,7 @@ from fastwhisper import ASKDTrainingArguments, FastWhisperForConditionalGenerati
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.transcription.checkpoints import load_checkpoint
 
-from .config import BlindSpot, Config, Teacher, settings_key
+from .config import BlindSpot, Config, Teacher, rows_key, settings_key
 from .place import Place
 from .splits import split, with_texts
 
@@ -33,10 +33,11 @@ def teacher_with_blind_spot(
         return whisper, None
     train: Any = load_speech_dataset(split(config, place)[0])
     planted = planted_words(train["text"], spot)
-    key = settings_key(teacher, spot, config.train, config.dev)[:16]
+    key = settings_key(teacher, spot, rows_key(config))[:16]
     with place.made_once("blind_teachers", key) as folder:
         if folder is not None:
-            rows = train.select(range(min(spot.rows or len(train), len(train))))
+            chosen = random.Random(spot.seed).sample(range(len(train)), min(spot.rows or len(train), len(train)))
+            rows = train.select(sorted(chosen))
             rows = with_texts(rows, [falsified(text, planted) for text in rows["text"]])
             model, processor = load_checkpoint(whisper, "cpu", "float32")
             whole = FastWhisperForConditionalGeneration.from_teacher(model, model.config.decoder_layers)

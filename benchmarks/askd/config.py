@@ -54,6 +54,16 @@ class Dev:
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """Changed copies of every training row, with its text; bounds between which is drawn."""
+
+    copies: int = 0
+    speeds: list[float] = field(default_factory=lambda: [0.9, 1.1])
+    noise_decibels_below: list[float] = field(default_factory=lambda: [10.0, 40.0])
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Initial:
     """How the encoder learns to hear clips without padding, before all arms: see `initial_student`."""
 
@@ -161,6 +171,7 @@ class Config:
     wer_filter: float | None = 0.1
     keep_weights: list[str] = field(default_factory=list)
     dev: Dev = field(default_factory=Dev)
+    augmentation: Augmentation = field(default_factory=Augmentation)
     initial: Initial = field(default_factory=Initial)
     training: Training = field(default_factory=Training)
     measuring: Measuring = field(default_factory=Measuring)
@@ -204,14 +215,19 @@ def load_config(path: Path) -> Config:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
-    for name, section in (("dev", Dev), ("initial", Initial), ("training", Training), ("train", Source)):
+    for name, section in (
+        ("train", Source),
+        ("dev", Dev),
+        ("augmentation", Augmentation),
+        ("initial", Initial),
+        ("training", Training),
+        ("measuring", Measuring),
+    ):
         if name in found:
             found[name] = _section(section, found[name], name)
     for name, section in (("sets", Source), ("arms", Arm), ("tables", Table)):
         found[name] = {key: _section(section, value, f"{name}, {key}") for key, value in found.get(name, {}).items()}
     found["teachers"] = [_section(Teacher, value, "teachers") for value in found.get("teachers", [])]
-    if "measuring" in found:
-        found["measuring"] = _section(Measuring, found["measuring"], "measuring")
     return _section(Config, found, str(path))
 
 
@@ -229,6 +245,11 @@ def _section(section: type[Section], values: dict[str, Any], where: str) -> Sect
         return section(**values)
     except TypeError as error:
         raise InputError(f"{where}: {error}") from error
+
+
+def rows_key(config: Config) -> str:
+    """A key of the training and the dev rows."""
+    return settings_key(config.train, config.dev, config.augmentation)
 
 
 def settings_key(*settings: Any) -> str:

@@ -28,6 +28,7 @@ from fastwhisper.transcription.checkpoints import load_checkpoint
 from .config import ALL, Arm, Config, Initial, Teacher, settings_key
 from .lines import Lines
 from .place import Place
+from .plan import encoder_line_key
 from .speech_sets import Clip
 from .splits import split
 from .teacher_pass import teacher_pass
@@ -75,14 +76,14 @@ def masks(config: Config) -> bool:
 
 def adapted_encoder(config: Config, place: Place, teacher: Teacher, lines: Lines) -> Path:
     """The folder with the weights of a teacher's encoder, taught to hear clips at their own length."""
-    key = settings_key(teacher.name, config.initial, config.train, config.dev)
+    key = encoder_line_key(config, teacher)
     name = f"{teacher.name.replace('/', '--')}-{key[:16]}"
     with place.made_once("encoders", name) as folder:
         if folder is not None:
             whisper = place.model(teacher.name)
             heard = teacher_pass(config, place, teacher, whisper)
             rows: Any = load_speech_dataset(split(config, place)[0])
-            chosen = random.Random(config.initial.seed).sample(range(len(rows)), config.initial.rows or len(rows))
+            chosen = random.Random(config.initial.seed).sample(range(len(rows)), min(config.initial.rows or len(rows), len(rows)))
             clips = [Clip.of_row(rows[index], teacher.language) for index in sorted(chosen)]
             model, processor = load_checkpoint(whisper, place.device, "float32")
             student = FastWhisperForConditionalGeneration.from_teacher(model, 1).model.encoder

@@ -10,7 +10,7 @@ from fastwhisper.errors import InputError
 from fastwhisper.evaluation.metrics import word_error_rate
 from fastwhisper.evaluation.normalizers import text_normalizer
 
-from .config import Config, Teacher, settings_key
+from .config import Config, Teacher, rows_key, settings_key
 from .place import Place
 from .splits import split, with_texts
 from .teacher_pass import teacher_pass
@@ -30,7 +30,7 @@ def label_folder(config: Config, place: Place, teacher: Teacher, whisper: str, k
     if kind == "references":
         return train
     written = teacher_pass(config, place, teacher, whisper).texts
-    key = settings_key(config.train, config.dev, config.wer_filter, teacher, Path(whisper).name)[:16]
+    key = settings_key(rows_key(config), config.wer_filter, teacher, Path(whisper).name)[:16]
     with place.made_once("labels", key) as folder:
         if folder is not None:
             rows: Any = load_speech_dataset(train)

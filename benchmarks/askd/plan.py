@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from .config import Arm, Config, Table, Teacher, plain, settings_key
+from .config import Arm, Config, Table, Teacher, plain, rows_key, settings_key
 
 TUNE, FINAL = "tune", "final"
 
@@ -44,7 +44,7 @@ class Cell:
             "learning_rate": self.learning_rate,
             "seed": self.seed,
             "training": {**training, "epochs": self.epochs(config)},
-            **{name: plain(getattr(config, name)) for name in ("train", "dev", "initial")},
+            **{name: plain(getattr(config, name)) for name in ("train", "dev", "augmentation", "initial")},
             **_measured(config, self.teacher, self.stage),
         }
 
@@ -69,7 +69,13 @@ def sets_of(config: Config, teacher: Teacher) -> dict[str, Any]:
 def reference_key(config: Config, teacher: Teacher, table: Table) -> str:
     """The key of the line of a teacher as it is."""
     measured = _measured(config, teacher, FINAL)
-    return settings_key("teacher", teacher, table.blind_spot, config.train, config.dev, measured)
+    rows = rows_key(config) if table.blind_spot is not None else settings_key(config.train, config.dev)
+    return settings_key("teacher", teacher, table.blind_spot, rows, measured)
+
+
+def encoder_line_key(config: Config, teacher: Teacher) -> str:
+    """The key of the line of a teacher's encoder, taught true length."""
+    return settings_key("encoder", teacher, config.initial, rows_key(config))
 
 
 def teachers_of(config: Config, table: str) -> list[Teacher]:

@@ -24,6 +24,7 @@ HOW = """## How it is measured
 
 - **Student.** The teacher's encoder is taught once, without labels, to hear clips at their own length, then frozen; of
   the decoder {layers} layers are kept. All arms begin with the same weights and see the same rows in the same order.
+  The mean squared distance of the encoder's states over the speech to those at 30 s fell: {distances}.
 - **Rates.** Every arm tries the learning rates {rates} with one seed on dev speakers, whom no training row is of, and
   keeps the best; then it is trained with {seeds} other seeds. Dev decides, the other sets are only reported.
 - **Word error rate (WER).** Greedy, float32, texts normalised as Whisper's; mean and standard deviation over the seeds.
@@ -40,7 +41,7 @@ def write_report(config: Config, done: Done, path: Path, config_name: str = "ben
     """Write the report and its plots beside it, named after it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     results = Results(config, done)
-    parts = [PREFACE.format(config=config_name), _how(config), _arms(config)]
+    parts = [PREFACE.format(config=config_name), _how(config, results), _arms(config)]
     for table, teacher in groups(config):
         parts += _section(config, results, table, teacher, path)
     parts += _speed(config, results, path)
@@ -68,7 +69,7 @@ def rows_of(config: Config, results: Results, table: str, teacher: Teacher) -> l
     ]
 
 
-def _how(config: Config) -> str:
+def _how(config: Config, results: Results) -> str:
     training = config.training
     on = {
         "decoder dropout": training.dropout,
@@ -76,13 +77,23 @@ def _how(config: Config) -> str:
         "SpecAugment in frequency": training.mask_feature_probability,
         "weight decay": training.weight_decay,
     }
+    copies = config.augmentation
+    speeds, noise = ("{:g} to {:g}".format(*bounds) for bounds in (copies.speeds, copies.noise_decibels_below))
+    augmented = [f"{copies.copies} copies of every row, speed {speeds}, white noise {noise} dB below"]
+    parts = [f"{name} {value:g}" for name, value in on.items() if value] + augmented[: copies.copies]
+    distances = [
+        f"{teacher.name} {curve[0]['squared_distance']:.4f} to {curve[-1]['squared_distance']:.4f}"
+        for teacher in config.teachers
+        if (curve := results.encoder_curve(teacher)) is not None
+    ]
     return HOW.format(
+        distances=", ".join(distances) or MISSING,
         layers=config.initial.decoder_layers,
         rates=", ".join(f"{rate:g}" for rate in config.learning_rates),
         seeds=len(config.seeds),
         bins=config.measuring.bins,
         clips=config.measuring.speed_clips,
-        regularisation=", ".join(f"{name} {value:g}" for name, value in on.items() if value) or "none",
+        regularisation=", ".join(parts) or "none",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .config import Config, Teacher
-from .plan import Done, chosen_rate, final_cells, reference_key, tune_cells
+from .plan import Done, chosen_rate, encoder_line_key, final_cells, reference_key, tune_cells
 from .statistics import Interval, bootstrap, mean_and_deviation, paired_bootstrap
 
 
@@ -98,9 +98,10 @@ class Results:
         cells = tune_cells(self._config, table, teacher, arm)
         return {cell.learning_rate: self._done.get(cell.key(self._config)) for cell in cells}
 
-    def encoder_curves(self) -> list[dict[str, Any]]:
-        """The lines of the encoders that were taught true length."""
-        return [line for line in self._done.values() if line["kind"] == "encoder"]
+    def encoder_curve(self, teacher: Teacher) -> list[dict[str, float]] | None:
+        """How the distance of a teacher's encoder at true length to that at 30 s fell; `None` before."""
+        line = self._done.get(encoder_line_key(self._config, teacher))
+        return line["curve"] if line is not None else None
 
     def hardware(self) -> list[str]:
         """The machines and versions of the lines, each once."""

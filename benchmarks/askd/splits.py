@@ -12,7 +12,8 @@ from datasets import Dataset
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.errors import InputError
 
-from .config import Config, Dev, Source, settings_key
+from .augmentation import with_copies
+from .config import Config, Dev, Source, rows_key
 from .place import Place
 
 
@@ -50,7 +51,7 @@ def sentence(text: str | None) -> str | None:
 
 def split(config: Config, place: Place) -> tuple[Path, Path]:
     """The folders of the training and the dev rows, as `datasets` saves them."""
-    key = settings_key(config.train, config.dev)[:16]
+    key = rows_key(config)[:16]
     with place.made_once("data", key) as folder:
         if folder is not None:
             rows = load_rows(config.train, place)
@@ -61,7 +62,8 @@ def split(config: Config, place: Place) -> tuple[Path, Path]:
                 # Not the first: these are of few speakers.
                 dev = sorted(random.Random(config.dev.seed).sample(dev, min(config.dev.limit, len(dev))))
             train = [index for index, within in enumerate(is_dev) if not within]
-            rows.select(train).save_to_disk(folder / "train")
+            audio = place.work / "augmented" / key
+            with_copies(rows.select(train), config.augmentation, audio).save_to_disk(folder / "train")
             rows.select(dev).save_to_disk(folder / "dev")
     return place.work / "data" / key / "train", place.work / "data" / key / "dev"
 

@@ -16,6 +16,7 @@ from transformers import WhisperProcessor
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.data.row_store import RowStore
 from fastwhisper.data.true_length_features import sample_frames
+from fastwhisper.errors import InputError
 from fastwhisper.progress import progress_bar
 from fastwhisper.trainers.cached_rows import encoder_key
 from fastwhisper.trainers.encoder_distance import speech_positions
@@ -23,7 +24,7 @@ from fastwhisper.transcription.checkpoints import load_checkpoint
 from fastwhisper.transcription.lazy_whisper import LazyWhisper
 from fastwhisper.transcription.teacher_states import TeacherStates, row_key
 
-from .config import Config, Teacher, settings_key
+from .config import Config, Teacher, rows_key, settings_key
 from .decoding import padded_sequences, texts
 from .place import Place
 from .speech_sets import Clip, Ear
@@ -50,7 +51,7 @@ class TeacherPass:
         positions = _positions(clip, extractor)
         states = self.states.encoder.read(encoder_key(self.states.encoder, clip.heard, positions), positions)
         if states is None:
-            raise RuntimeError(f"{self.states.encoder.store.folder} has lost states: remove the folder above it")
+            raise InputError(f"{self.states.encoder.store.folder} has lost states: remove the folder of work above it")
         return states.float()
 
 
@@ -60,7 +61,7 @@ def teacher_pass(config: Config, place: Place, teacher: Teacher, whisper: str) -
     Args:
         whisper (`str`): its folder or name on the Hub.
     """
-    name = settings_key(config.train, config.dev, teacher, Path(whisper).name)[:16]
+    name = settings_key(rows_key(config), teacher, Path(whisper).name)[:16]
     path, store = place.work / "passes" / f"{name}.jsonl", RowStore(place.work / STATES)
     rows: Any = load_speech_dataset(split(config, place)[0])
     with place.held("passes", name):

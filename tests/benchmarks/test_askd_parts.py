@@ -14,6 +14,7 @@ from benchmarks.askd.place import Place
 from benchmarks.askd.plan import FINAL, TUNE, Cell, chosen_rate, final_cells, sets_of, tune_cells
 from benchmarks.askd.speech_sets import Clip
 from benchmarks.askd.splits import dev_speakers, load_rows, sentence, split
+from fastwhisper.data.audio import load_audio
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.errors import InputError
 
@@ -41,6 +42,23 @@ def test_the_last_speaker_of_a_group_is_not_taken():
         dev_speakers(rows, Dev())
     with pytest.raises(InputError, match="no column 'reader'"):
         dev_speakers(rows, Dev(speaker="reader"))
+
+
+def test_copies_are_of_the_training_rows_alone(askd_places, askd_settings, askd_config, tmp_path):
+    askd_settings["augmentation"] = {"copies": 1, "speeds": [2.0, 2.0], "noise_decibels_below": [20.0, 20.0]}
+    place = Place(askd_places / "models", askd_places / "data", tmp_path)
+    train, dev = (load_speech_dataset(folder) for folder in split(askd_config(askd_settings), place))
+    half = len(train) // 2
+    assert len(dev) + half == 18 and train["text"][:half] == train["text"][half:]
+    assert train["speaker"][:half] == train["speaker"][half:]
+    clean, copied = (load_audio(train[index]["audio"]) for index in (0, half))
+    assert len(copied) == pytest.approx(len(clean) / 2, abs=2)
+    # The same tone, an octave up, and noise 20 dB below it.
+    spectrum = np.abs(np.fft.rfft(copied)) ** 2
+    loud = spectrum > spectrum.max() / 100
+    assert 10 * np.log10(spectrum[loud].sum() / spectrum[~loud].sum()) == pytest.approx(20, abs=2)
+    pitches = [np.abs(np.fft.rfft(samples)).argmax() / len(samples) for samples in (clean, copied)]
+    assert pitches[1] == pytest.approx(2 * pitches[0], rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -123,11 +141,12 @@ def test_a_changed_setting_is_another_cell_and_another_name_is_not(askd_settings
         ("training", "dropout", 0.2),
         ("training", "epochs", 2),
         ("initial", "learning_rate", 1e-4),
+        ("augmentation", "copies", 1),
         ("measuring", "most_tokens", 13),
         ("arms", "ASKD", {"settings": {}}),
         ("tables", "references", {"labels": "pseudo"}),
     ):
-        changed = {**askd_settings, section: {**askd_settings[section], name: value}}
+        changed = {**askd_settings, section: {**askd_settings.get(section, {}), name: value}}
         assert cell.key(askd_config(changed)) != cell.key(config), (section, name)
 
 
