@@ -9,10 +9,9 @@ import soxr
 from datasets import Dataset, concatenate_datasets
 
 from fastwhisper.data.audio import load_audio
+from fastwhisper.modeling.waveforms import SAMPLING_RATE
 
 from .config import Augmentation
-
-SAMPLING_RATE = 16_000
 
 
 def with_copies(rows: Dataset, augmentation: Augmentation, folder: Path) -> Dataset:

@@ -1,7 +1,7 @@
 """A teacher with a planted blind spot: some words it always takes for others, in its labels and its distribution.
 
-It is a real model: the teacher's decoder, trained for a few minutes on texts in which every planted word is replaced by
-the one that it is mistaken for.
+It is a real model: the teacher's decoder, trained for a few minutes on texts in which every planted word is replaced
+by the one that it is mistaken for.
 """
 
 import random

@@ -135,10 +135,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Measuring:
-    """How models are measured: greedily, each text of at most `most_tokens` tokens."""
+    """How models are measured: greedily, each text of `most_tokens` tokens at most, by default those of the decoder."""
 
     batch_size: int = 16
-    most_tokens: int = 200
+    most_tokens: int | None = None
     bins: int = 15
     silence_seconds: list[float] = field(default_factory=lambda: [1.0, 2.0, 5.0, 10.0, 30.0])
     noise: Source | None = None
@@ -184,7 +184,8 @@ class Config:
             ):
                 for name in named:
                     if name not in known:
-                        raise InputError(f"table {table_name!r} names the {kind} {name!r}; there are {', '.join(known)}")
+                        there = ", ".join(known)
+                        raise InputError(f"table {table_name!r} names the {kind} {name!r}; there are {there}")
         for name, labels in [(name, each.labels) for name, each in (*self.arms.items(), *self.tables.items())]:
             if labels is not None and labels not in LABELS:
                 raise InputError(f"{name}: labels={labels!r} is not one of {', '.join(LABELS)}")

@@ -1,6 +1,6 @@
 """Text and confidences of a model on clips, from what its encoder made of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,15 +8,55 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperForConditionalGeneration
 
 from fastwhisper.data.collator import IGNORED, SpeechCollator
+from fastwhisper.modeling.waveforms import SAMPLING_RATE
 from fastwhisper.transcription.decoding import known_languages
 from fastwhisper.transcription.token_kinds import TokenKinds
 
 from .speech_sets import Clip, Ear
 
 
+MOST = 448
+# A row that never stops makes its whole batch wait: what is longer than fast speech (English has 4 to 6 tokens a
+# second) is decoded once more, among themselves.
+_FIRST_TOKENS = 16
+_TOKENS_A_SECOND = 8
+
+
+def all_texts(
+    ear: Ear,
+    clips: Sequence[Clip],
+    batch_size: int,
+    most_tokens: int | None = None,
+    beside: Callable[[list[Clip], Any], None] | None = None,
+) -> list[str]:
+    """Greedy text of every clip, in their order, as `transcribe` gives it.
+
+    Args:
+        most_tokens (`int`, *optional*): where a text is cut; by default as many as the decoder takes.
+        beside (`Callable`, *optional*): is called with every batch of clips and the output of the encoder, once.
+    """
+    most = min(most_tokens or MOST, ear.model.config.max_target_positions)
+    found: dict[int, str] = {}
+    waiting = list(range(len(clips)))
+    for again in (False, True):
+        unfinished = []
+        for places, encoded in ear.batches([clips[index] for index in waiting], batch_size):
+            indices = [waiting[place] for place in places]
+            batch = [clips[index] for index in indices]
+            seconds = max(clip.samples for clip in batch) / SAMPLING_RATE
+            limit = most if again else min(most, _FIRST_TOKENS + round(_TOKENS_A_SECOND * seconds))
+            for index, (text, is_whole) in zip(indices, texts(ear, batch, encoded, limit), strict=True):
+                found[index] = text
+                unfinished += [index] if not is_whole and limit < most else []
+            if beside is not None and not again:
+                beside(batch, encoded)
+        waiting = unfinished
+    return [found[index] for index in range(len(clips))]
+
+
 @torch.no_grad()
-def texts(ear: Ear, clips: Sequence[Clip], encoded: Any, most_tokens: int) -> list[str]:
-    """Greedy text of clips of one language, as `transcribe` gives it, up to a number of tokens."""
+def texts(ear: Ear, clips: Sequence[Clip], encoded: Any, most_tokens: int) -> list[tuple[str, bool]]:
+    """Greedy text of a batch of clips of one language, up to a number of tokens, and whether it ends before."""
     model: WhisperForConditionalGeneration = ear.model
     options: dict[str, Any] = {}
     if known_languages(model.generation_config):
@@ -26,11 +66,12 @@ def texts(ear: Ear, clips: Sequence[Clip], encoded: Any, most_tokens: int) -> li
         return_timestamps=False,
         # Behind a time that a model writes all the same `generate` would go on with another window.
         force_unique_generate_call=True,
-        max_length=min(most_tokens, model.config.max_target_positions),
+        max_length=most_tokens,
         **options,
     )
-    kinds = TokenKinds(ear.processor.tokenizer)
-    return [kinds.text(tokens) for tokens in sequences.tolist()]
+    tokenizer = ear.processor.tokenizer
+    kinds = TokenKinds(tokenizer)
+    return [(kinds.text(tokens), tokenizer.eos_token_id in tokens) for tokens in sequences.tolist()]
 
 
 def padded_sequences(

@@ -83,7 +83,8 @@ def adapted_encoder(config: Config, place: Place, teacher: Teacher, lines: Lines
             whisper = place.model(teacher.name)
             heard = teacher_pass(config, place, teacher, whisper)
             rows: Any = load_speech_dataset(split(config, place)[0])
-            chosen = random.Random(config.initial.seed).sample(range(len(rows)), min(config.initial.rows or len(rows), len(rows)))
+            count = min(config.initial.rows or len(rows), len(rows))
+            chosen = random.Random(config.initial.seed).sample(range(len(rows)), count)
             clips = [Clip.of_row(rows[index], teacher.language) for index in sorted(chosen)]
             model, processor = load_checkpoint(whisper, place.device, "float32")
             student = FastWhisperForConditionalGeneration.from_teacher(model, 1).model.encoder
@@ -94,7 +95,8 @@ def adapted_encoder(config: Config, place: Place, teacher: Teacher, lines: Lines
                 lambda clip: heard.encoder_states(clip, processor.feature_extractor),
                 config.initial,
             )
-            save_file({name: weight.cpu().contiguous() for name, weight in student.state_dict().items()}, folder / ENCODER)
+            weights = {name: weight.cpu().contiguous() for name, weight in student.state_dict().items()}
+            save_file(weights, folder / ENCODER)
             lines.append({"kind": "encoder", "key": key, "teacher": teacher.name, "curve": curve})
     return place.work / "encoders" / name
 

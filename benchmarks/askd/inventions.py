@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 
 from fastwhisper.data.audio import load_audio
+from fastwhisper.modeling.waveforms import SAMPLING_RATE
 
 from .config import Measuring
 from .place import Place
 from .speech_sets import Clip
 from .splits import load_rows
 
-SAMPLING_RATE = 16_000
 WHITE_NOISE = 1e-3  # of full scale: -60 dB
 
 

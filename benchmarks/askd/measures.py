@@ -1,7 +1,7 @@
 """What is measured of a model: errors clip by clip, calibration, invented words, speed."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jiwer
@@ -12,13 +12,14 @@ from fastwhisper.data.audio import load_audio
 from fastwhisper.data.label_encoding import plain_text
 from fastwhisper.data.row_store import RowStore
 from fastwhisper.evaluation.normalizers import text_normalizer
+from fastwhisper.modeling.waveforms import SAMPLING_RATE
 from fastwhisper.progress import progress_bar
 from fastwhisper.transcription.decoding import GenerationOptions, generate_transcripts
 
 from .calibration import expected_calibration_error
 from .config import Measuring, Source
-from .decoding import confidences, texts
-from .inventions import SAMPLING_RATE, speechless_clips
+from .decoding import all_texts, confidences
+from .inventions import speechless_clips
 from .place import Place
 from .speech_sets import Clip, Ear
 from .splits import load_rows
@@ -62,30 +63,31 @@ class Measures:
                 teacher mistakes it.
         """
         clips = self.clips(source)
-        hypotheses, sure, right = [""] * len(clips), [], []
+        sure, right = [], []
         with progress_bar() as bar:
             task = bar.add_task(f"measuring on {source.data}", total=len(clips))
-            for indices, encoded in ear.batches(clips, self._measuring.batch_size):
-                batch = [clips[index] for index in indices]
-                for index, text in zip(indices, texts(ear, batch, encoded, self._measuring.most_tokens), strict=True):
-                    hypotheses[index] = text
+
+            def ask_for_confidences(batch: list[Clip], encoded: Any) -> None:
                 found = confidences(ear, batch, encoded)
                 sure.append(found[0])
                 right.append(found[1])
                 bar.advance(task, len(batch))
+
+            hypotheses = self._texts(ear, clips, ask_for_confidences)
         measured = count_clips(clips, hypotheses, ear.processor.tokenizer, planted)
         error = expected_calibration_error(torch.cat(sure).numpy(), torch.cat(right).numpy(), self._measuring.bins)
         return {**measured, "ece": error, "token_accuracy": torch.cat(right).float().mean().item()}
+
+    def _texts(
+        self, ear: Ear, clips: Sequence[Clip], beside: Callable[[list[Clip], Any], None] | None = None
+    ) -> list[str]:
+        return all_texts(ear, clips, self._measuring.batch_size, self._measuring.most_tokens, beside)
 
     def inventions(self, ear: Ear, language: str | None) -> dict[str, float]:
         """Words a minute that a model writes where nobody speaks, by kind."""
         found, normalize = {}, text_normalizer(language, ear.processor.tokenizer)
         for kind, clips in self.speechless(language).items():
-            words = 0
-            for indices, encoded in ear.batches(clips, self._measuring.batch_size):
-                batch = [clips[index] for index in indices]
-                for text in texts(ear, batch, encoded, self._measuring.most_tokens):
-                    words += len(normalize(text).split())
+            words = sum(len(normalize(text).split()) for text in self._texts(ear, clips))
             found[kind] = words / (sum(clip.samples for clip in clips) / SAMPLING_RATE / 60)
         return found
 

@@ -27,7 +27,7 @@ HOW = """## How it is measured
   The mean squared distance of the encoder's states over the speech to those at 30 s fell: {distances}.
 - **Rates.** Every arm tries the learning rates {rates} with one seed on dev speakers, whom no training row is of, and
   keeps the best; then it is trained with {seeds} other seeds. Dev decides, the other sets are only reported.
-- **Word error rate (WER).** Greedy, float32, texts normalised as Whisper's; mean and standard deviation over the seeds.
+- **Word error rate (WER).** Greedy, float32, texts normalised as Whisper's; mean and standard deviation over seeds.
 - **95 % interval.** Paired bootstrap over clips, 10,000 draws, of the errors averaged over the seeds.
 - **Calibration (ECE).** {bins} bins of equal width; confidence of the most probable token against whether it is the
   reference's, for every text token of the references and their end, given the reference before it.
@@ -157,7 +157,8 @@ def _beside(config: Config, rows: list[Result]) -> str:
     name = config.main_set
     body = []
     for row in rows:
-        counts = [row.mean(name, kind)[0] if row.has(name) else None for kind in ("substitutions", "deletions", "insertions")]
+        kinds = ("substitutions", "deletions", "insertions")
+        counts = [row.mean(name, kind)[0] if row.has(name) else None for kind in kinds]
         figures: list[tuple[float | None, str]] = [
             *((value, ",.0f") for value in counts),
             (row.mean(name, "ece")[0] if row.has(name) else None, ".4f"),

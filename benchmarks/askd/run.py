@@ -87,7 +87,8 @@ class Experiment:
                     ),
                 )
             )
-            pieces += [self._piece(cell) for cell in self._cells(done) if (cell.table, cell.teacher) == (table, teacher)]
+            its = [cell for cell in self._cells(done) if (cell.table, cell.teacher) == (table, teacher)]
+            pieces += [self._piece(cell) for cell in its]
         return pieces
 
     def _groups(self) -> list[tuple[str, Teacher]]:
@@ -104,11 +105,12 @@ class Experiment:
         return cells
 
     def _piece(self, cell: Cell) -> Piece:
-        name = f"{cell.stage}: {cell.table}, {cell.teacher.name}, {cell.arm}, rate {cell.learning_rate:g}, seed {cell.seed}"
+        what = f"{cell.stage}: {cell.table}, {cell.teacher.name}, {cell.arm}"
 
         def work() -> dict[str, Any]:
             return run_cell(cell, self._config, self._place, self._measures, self._lines)
 
+        name = f"{what}, rate {cell.learning_rate:g}, seed {cell.seed}"
         return Piece(name, "cell", cell.key(self._config), work)
 
     def _told(self, piece: Piece, line: dict[str, Any], done: dict[str, dict[str, Any]]) -> str:

@@ -112,7 +112,7 @@ class Ear:
 
     def _compute(self, clips: Sequence[Clip], contexts: list[int]) -> torch.Tensor:
         extractor = self.processor.feature_extractor
-        heard = [load_audio(clip.audio) for clip in clips]
-        features = stacked([context_features(*one) for one in zip(heard, [extractor] * len(heard), contexts, strict=True)])
+        heard = (load_audio(clip.audio) for clip in clips)
+        features = stacked([context_features(one, extractor, each) for one, each in zip(heard, contexts, strict=True)])
         own: dict[str, Any] = {"context_frames": contexts} if is_true_length(self.model) else {}
         return self.model.model.encoder(features.to(self.model.device), **own).last_hidden_state

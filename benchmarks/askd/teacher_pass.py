@@ -6,7 +6,7 @@ predicts, and its encoder's states over the speech. Its encoder on 30 s is nearl
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from .splits import split
 
 STATES = "teacher_states"  # the folder of the cache that `distill` reads
 BATCH_SIZE = 8
+_MOST_TOKENS = 200
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,10 @@ def teacher_pass(config: Config, place: Place, teacher: Teacher, whisper: str) -
 def _hear(clips: Sequence[Clip], states: TeacherStates, ear: Ear) -> list[str]:
     """The texts of clips; all states on them are kept."""
     encoded = ear.encoded(clips)
-    written = texts(ear, clips, encoded, ear.model.config.max_target_positions)
-    its = [Clip(clip.audio, clip.heard, clip.samples, text, clip.language) for clip, text in zip(clips, written, strict=True)]
+    # Of those that never stop the end is not needed: they are no labels.
+    most = min(_MOST_TOKENS, ear.model.config.max_target_positions)
+    written = [text for text, _ in texts(ear, clips, encoded, most)]
+    its = [replace(clip, text=text) for clip, text in zip(clips, written, strict=True)]
     for spoken in (clips, its):
         sequences, inputs, targets = padded_sequences(ear, spoken)
         keys = [row_key(states.stored, clip.heard, *pair) for clip, pair in zip(spoken, sequences, strict=True)]
