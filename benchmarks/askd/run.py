@@ -56,16 +56,20 @@ class Experiment:
         """Do a piece, unless another process is at it; whether it was done."""
         locks = self._place.work / "locks"
         locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / piece.key)
         try:
-            with FileLock(locks / piece.key, timeout=0):
-                if piece.key in self._lines.read():
-                    return True
-                begun = time.perf_counter()
-                line = {"kind": piece.kind, "key": piece.key, "name": piece.name, **piece.work()}
-                line["seconds"] = time.perf_counter() - begun
-                self._lines.append(line)
+            lock.acquire(timeout=0)
         except Timeout:
             return False
+        try:
+            if piece.key in self._lines.read():
+                return True
+            begun = time.perf_counter()
+            line = {"kind": piece.kind, "key": piece.key, "name": piece.name, **piece.work()}
+            line["seconds"] = time.perf_counter() - begun
+            self._lines.append(line)
+        finally:
+            lock.release()
         tell(self._told(piece, line, {**done, piece.key: line}))
         return True
 

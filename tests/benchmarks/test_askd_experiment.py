@@ -97,8 +97,7 @@ def check_report(report, config, done):
         assert f"{np.mean(rates):.2f} ± {np.std(rates, ddof=1):.2f} %" in text
         row = next(line for line in text.splitlines() if line.startswith(f"| {arm} | 0.00"))
         assert row.split("|")[2].strip() == f"{its[0]['learning_rate']:g}"
-        for figure in (its[0]["sets"]["test"]["wer"], rates[0] / 100):
-            assert figure == pytest.approx(rates[0] / 100)
+        assert [line["sets"]["test"]["wer"] for line in its] == pytest.approx([rate / 100 for rate in rates])
     differences = np.mean([line["sets"]["test"]["errors"] for line in final["ASKD"]], axis=0) - np.mean(
         [line["sets"]["test"]["errors"] for line in final["CE"]], axis=0
     )
