@@ -10,13 +10,11 @@ missing. Started twice, it takes two cores. What a line holds is in benchmarks/a
 """
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
 
 from fastwhisper.errors import InputError, Stopped
-from fastwhisper.evaluation.public_records import make_public
 from fastwhisper.progress import quiet_transformers
 
 from .config import load_config
@@ -48,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.report is not None:
             from .report import write_report
 
-            write_report(config, lines.read(), options.report, make_public(os.path.relpath(config_path)))
+            write_report(config, lines.read(), options.report, _told(config_path))
             return 0
         import torch
 
@@ -67,6 +65,12 @@ def main(argv: list[str] | None = None) -> int:
         print("stopped: started again, the command goes on", file=sys.stderr)
         return stop.exit_code if isinstance(stop, Stopped) else 128 + signal.SIGINT
     return 0
+
+
+def _told(path: Path) -> str:
+    """A path for the report: as it is seen from here, or its name."""
+    here = Path.cwd()
+    return path.resolve().relative_to(here).as_posix() if path.resolve().is_relative_to(here) else path.name
 
 
 if __name__ == "__main__":

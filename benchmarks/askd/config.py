@@ -135,7 +135,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Measuring:
-    """How models are measured: greedily, each text of `most_tokens` tokens at most, by default those of the decoder."""
+    """How models are measured: greedily, each text of at most `most_tokens`, by default those of the decoder."""
 
     batch_size: int = 16
     most_tokens: int | None = None

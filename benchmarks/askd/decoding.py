@@ -14,7 +14,6 @@ from fastwhisper.transcription.token_kinds import TokenKinds
 
 from .speech_sets import Clip, Ear
 
-
 MOST = 448
 # A row that never stops makes its whole batch wait: what is longer than fast speech (English has 4 to 6 tokens a
 # second) is decoded once more, among themselves.

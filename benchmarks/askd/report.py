@@ -24,7 +24,7 @@ HOW = """## How it is measured
 
 - **Student.** The teacher's encoder is taught once, without labels, to hear clips at their own length, then frozen; of
   the decoder {layers} layers are kept. All arms begin with the same weights and see the same rows in the same order.
-  The mean squared distance of the encoder's states over the speech to those at 30 s fell: {distances}.
+  The mean squared distance of the encoder's states over the speech to those at 30 s went from and to: {distances}.
 - **Rates.** Every arm tries the learning rates {rates} with one seed on dev speakers, whom no training row is of, and
   keeps the best; then it is trained with {seeds} other seeds. Dev decides, the other sets are only reported.
 - **Word error rate (WER).** Greedy, float32, texts normalised as Whisper's; mean and standard deviation over seeds.
@@ -144,10 +144,7 @@ def _error_rates(config: Config, teacher: Teacher, rows: list[Result]) -> str:
 def _differences(config: Config, rows: list[Result]) -> str:
     name = config.main_set
     others = [rows[0], next((row for row in rows if row.name == config.baseline), rows[0])]
-    body = [
-        [row.name, *(points(row.against(other, name)) if _both(row, other, name) else MISSING for other in others)]
-        for row in rows[1:]
-    ]
+    body = [[row.name, *(_difference(row, other, name) for other in others)] for row in rows[1:]]
     headings = ["", *(f"against {other.name}" for other in others)]
     text = f"### Difference on {name}\n\nIn points of WER, with the 95 % interval; bold where 0 is outside.\n\n"
     return text + _table(headings, body)
@@ -230,8 +227,10 @@ def _seeds(row: Result) -> str:
     return f"{len(row.lines)} of {row.wanted}{failed}"
 
 
-def _both(row: Result, other: Result, speech_set: str) -> bool:
-    return row is not other and row.has(speech_set) and other.has(speech_set)
+def _difference(row: Result, other: Result, speech_set: str) -> str:
+    if row is other:
+        return ""
+    return points(row.against(other, speech_set)) if row.has(speech_set) and other.has(speech_set) else MISSING
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> str:

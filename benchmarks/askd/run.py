@@ -119,8 +119,10 @@ class Experiment:
 
     def _told(self, piece: Piece, line: dict[str, Any], done: dict[str, dict[str, Any]]) -> str:
         """A line on a finished piece, and how long the rest will take by what there is."""
-        result = line["error"] if "error" in line else ", ".join(
-            f"{name} {one['wer']:.1%}" for name, one in line["sets"].items()
+        result = (
+            line["error"]
+            if "error" in line
+            else ", ".join(f"{name} {one['wer']:.1%}" for name, one in line["sets"].items())
         )
         left, seconds = self._left(done)
         return f"{piece.name}: {result}; {line['seconds']:.0f} s; {left} left, about {seconds / 3600:.1f} h"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import WhisperForConditionalGeneration
+from transformers import TrainerCallback, WhisperForConditionalGeneration
 
-from benchmarks.askd import run
+from benchmarks.askd import cells, run
 from benchmarks.askd import teacher_pass as teacher_pass_module
 from benchmarks.askd.__main__ import main
 from benchmarks.askd.config import Initial, Source
@@ -27,6 +27,7 @@ from fastwhisper.data.audio import load_audio
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.data.row_store import RowStore
 from fastwhisper.data.stored_states import heard_key
+from fastwhisper.errors import InputError
 from fastwhisper.transcription.checkpoints import load_checkpoint
 from fastwhisper.transcription.decoding import GenerationOptions, generate_transcripts
 
@@ -84,6 +85,7 @@ def test_a_stopped_experiment_goes_on_and_is_reported(askd_places, askd_settings
 def check_report(report, config, done):
     """Every figure of an arm stands in the report as its lines have it, computed here anew."""
     text, lines = report.read_text(), list(done.values())
+    assert "--config config.json --report" in text and "/tmp" not in text
     assert "missing" not in text and "Not complete" not in text
     for image in re.findall(r"\]\(([^)]*\.png)\)", text):
         assert (report.parent / image).read_bytes().startswith(b"\x89PNG")
@@ -153,9 +155,20 @@ def test_the_whole_teacher_lora_and_a_trained_encoder(askd_places, askd_settings
     assert load_checkpoint(kept, "cpu")[0].config.decoder_layers == 4
 
 
-def test_training_that_is_not_finite_is_told_and_does_not_end_the_rest(askd_places, askd_settings, tmp_path):
-    askd_settings.update(learning_rates=[1e-3, 1e18], seeds=[1], arms={"CE": askd_settings["arms"]["CE"]}, ours=[])
-    askd_settings["training"].update(warmup=0.0, epochs=4)
+class Diverges(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if args.learning_rate == 0.5:
+            raise InputError("the loss is not finite")
+
+
+def test_training_that_diverges_is_told_and_does_not_end_the_rest(askd_places, askd_settings, tmp_path, monkeypatch):
+    real = cells.distill
+    monkeypatch.setattr(
+        cells,
+        "distill",
+        lambda *args, callbacks, **options: real(*args, callbacks=[*callbacks, Diverges()], **options),
+    )
+    askd_settings.update(learning_rates=[1e-3, 0.5], seeds=[1], arms={"CE": askd_settings["arms"]["CE"]}, ours=[])
     assert main(command(askd_places, tmp_path / "out", askd_settings)) == 0
     lines = [line for line in Lines(tmp_path / "out" / "cells.jsonl").read().values() if line["kind"] == "cell"]
     assert ["error" in line for line in lines] == [False, True, False] and lines[2]["learning_rate"] == 1e-3
