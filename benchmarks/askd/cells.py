@@ -1,6 +1,7 @@
 """One cell: a student trained by the trainer's settings alone, and measured."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,20 @@ from .teacher_pass import STATES, teacher_pass
 CURVE = ("step", "loss", "ce", "teacher_kl", "self_kl", "teacher_weight", "self_weight", "gap", "learning_rate")
 
 
-class Begun(TrainerCallback):
-    """Whether a training has taken a step: what stops it then is its own doing, and no mistake in the settings."""
+class Clock(TrainerCallback):
+    """What a training took, and whether it has taken a step: what stops it then is no mistake in the settings."""
 
     def __init__(self) -> None:
-        self.steps = 0
+        self.steps, self.seconds, self.cpu_seconds = 0, 0.0, 0.0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._begun, self._used = time.perf_counter(), time.process_time()
 
     def on_step_begin(self, args, state, control, **kwargs):
         self.steps += 1
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.seconds, self.cpu_seconds = time.perf_counter() - self._begun, time.process_time() - self._used
 
 
 def run_cell(cell: Cell, config: Config, place: Place, measures: Measures, lines: Lines) -> dict[str, Any]:
@@ -109,7 +116,7 @@ def train(cell: Cell, config: Config, place: Place, lines: Lines, whisper: str, 
         "full_length_probability": 0.0,
         **arm.settings,
     }
-    begun = Begun()
+    clock = Clock()
     try:
         report = distill(
             whisper,
@@ -136,17 +143,18 @@ def train(cell: Cell, config: Config, place: Place, lines: Lines, whisper: str, 
             lora_rank=arm.lora_rank,
             teacher_cache=place.work / STATES if asks_teacher else None,
             encoder_cache=place.work / "encoder_states" if is_cached else None,
-            callbacks=[begun],
+            callbacks=[clock],
         )
     except InputError as error:
-        if not begun.steps:
+        if not clock.steps:
             raise
-        return {"rows": rows, "steps": begun.steps, "error": make_public(str(error))}
+        return {"rows": rows, "steps": clock.steps, "error": make_public(str(error))}
     history = report.trainer.state.log_history
     return {
         "rows": rows,
         "steps": steps,
-        "seconds_a_row": history[-1]["train_runtime"] / (steps * training.batch_size),
+        "seconds_a_row": clock.seconds / (steps * training.batch_size),
+        "cpu_seconds_a_row": clock.cpu_seconds / (steps * training.batch_size),
         "curve": [{name: line[name] for name in CURVE if name in line} for line in history if "loss" in line],
     }
 
