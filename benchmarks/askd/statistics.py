@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -38,14 +39,20 @@ def paired_bootstrap(
     """
     difference = np.asarray(errors, np.float64) - np.asarray(others, np.float64)
     spoken = np.asarray(words, np.float64)
-    clips, generator = len(spoken), np.random.default_rng(seed)
     drawn = []
-    for first in range(0, draws, _CHUNK):
-        counts = generator.multinomial(clips, np.full(clips, 1.0 / clips), size=min(_CHUNK, draws - first))
+    for counts in np.array_split(_counts(len(spoken), draws, seed), -(-draws // _CHUNK)):
         # A draw of clips without a word has no rate.
         drawn.append(counts @ difference / np.maximum(counts @ spoken, 1.0))
     low, high = np.percentile(np.concatenate(drawn), (2.5, 97.5))
     return Interval(float(difference.sum() / spoken.sum()), float(low), float(high))
+
+
+@lru_cache(maxsize=4)
+def _counts(clips: int, draws: int, seed: int) -> np.ndarray:
+    """How often each clip is in each draw, `(draws, clips)`: the same for all pairs of models."""
+    generator, shares = np.random.default_rng(seed), np.full(clips, 1.0 / clips)
+    sizes = [min(_CHUNK, draws - first) for first in range(0, draws, _CHUNK)]
+    return np.concatenate([generator.multinomial(clips, shares, size=size).astype(np.int16) for size in sizes])
 
 
 def bootstrap(errors: Sequence[float], words: Sequence[int], draws: int = 10_000, seed: int = 0) -> Interval:
