@@ -1,7 +1,6 @@
 """The training and dev rows: whole speakers are split off for dev."""
 
 import random
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from datasets import Dataset
 
 from fastwhisper.data.loading import load_speech_dataset
+from fastwhisper.data.text_case import with_sentence_case
 from fastwhisper.errors import InputError
 
 from .augmentation import with_copies
@@ -32,21 +32,13 @@ def load_rows(source: Source, place: Place, require_text: bool = True) -> Datase
         require_text=require_text,
     )
     if source.casing == "sentence":
-        rows = with_texts(rows, [sentence(text) for text in rows["text"]])
+        rows = with_sentence_case(rows)  # type: ignore[assignment]
     return rows
 
 
 def with_texts(rows: Dataset, texts: Sequence[str | None]) -> Dataset:
     """The rows with other texts."""
     return rows.remove_columns("text").add_column("text", list(texts))
-
-
-def sentence(text: str | None) -> str | None:
-    """English in capitals as a Whisper writes it: `IT'S I` becomes `It's I.`."""
-    if not text or not text.strip():
-        return text
-    lower = re.sub(r"\bi\b", "I", text.strip().lower())
-    return lower[0].upper() + lower[1:] + ("" if lower[-1] in ".?!" else ".")
 
 
 def split(config: Config, place: Place) -> tuple[Path, Path]:

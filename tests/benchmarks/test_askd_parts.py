@@ -13,7 +13,7 @@ from benchmarks.askd.measures import count_clips
 from benchmarks.askd.place import Place
 from benchmarks.askd.plan import FINAL, TUNE, Cell, chosen_rate, final_cells, sets_of, tune_cells
 from benchmarks.askd.speech_sets import Clip
-from benchmarks.askd.splits import dev_speakers, load_rows, sentence, split
+from benchmarks.askd.splits import dev_speakers, load_rows, split
 from fastwhisper.data.audio import load_audio
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.errors import InputError
@@ -59,20 +59,6 @@ def test_copies_are_of_the_training_rows_alone(askd_places, askd_settings, askd_
     assert 10 * np.log10(spectrum[loud].sum() / spectrum[~loud].sum()) == pytest.approx(20, abs=2)
     pitches = [np.abs(np.fft.rfft(samples)).argmax() / len(samples) for samples in (clean, copied)]
     assert pitches[1] == pytest.approx(2 * pitches[0], rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("capitals", "written"),
-    [
-        ("IT'S WHAT I SAID", "It's what I said."),
-        ("I'M I", "I'm I."),
-        ("WHO?", "Who?"),
-        ("", ""),
-        (None, None),
-    ],
-)
-def test_sentence_casing(capitals, written):
-    assert sentence(capitals) == written
 
 
 def test_planted_words_are_frequent_and_their_substitutes_are_not_planted():

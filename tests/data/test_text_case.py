@@ -14,6 +14,7 @@ from fastwhisper.data.text_case import sentence_case, warn_of_capitals, with_sen
         ("IT'S WHAT I MEAN", "It's what I mean."),
         ("I'M SURE I'VE SEEN IT AND SO HAS HE", "I'm sure I've seen it and so has he."),
         ("WHERE AM I", "Where am I."),
+        ("I'M I", "I'm I."),
         ("WHO?", "Who?"),
         (" 'TIS MINE", " 'Tis mine."),
         ("ÄRZTE HELFEN", "Ärzte helfen."),
