@@ -1,6 +1,6 @@
 """Short clips of one speaker joined to rows of up to a window, each with its text and its segment times."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,22 +19,29 @@ _STEP_SAMPLES = round(RESOLUTION * SAMPLING_RATE)
 class JoinedRows(torch.utils.data.Dataset):
     r"""Rows made of one or several rows of a dataset, joined when they are asked for.
 
-    A row of several has the columns `audio`, as samples of 16 kHz, `text`, `timestamped_text`, the `previous_text` of
-    the first and the `language` of all. A row of one is the dataset's own.
+    A row has the columns `audio`, as samples of 16 kHz, `text`, `timestamped_text`, the `previous_text` of the first
+    of its clips and the `language` of all. The segment times of a clip without any are its borders.
 
     Args:
         rows (`Dataset`): with `audio` and `text`.
         members (`Sequence[Sequence[int]]`): for each row, those that it is made of, in their order.
+        unchanged (`Collection[int]`): numbers of the rows, made of one each, that stay the dataset's own.
         steps (`Sequence[int]`): length of each row of the dataset, in steps of Whisper's timestamps; a clip is cut or
             filled with silence to its steps, so that the times of the next are exact.
         encoder (`LabelEncoder`): knows the languages of the rows.
     """
 
     def __init__(
-        self, rows: Dataset, members: Sequence[Sequence[int]], steps: Sequence[int], encoder: LabelEncoder
+        self,
+        rows: Dataset,
+        members: Sequence[Sequence[int]],
+        unchanged: Collection[int],
+        steps: Sequence[int],
+        encoder: LabelEncoder,
     ) -> None:
         self._rows = rows
         self._members = members
+        self._unchanged = unchanged
         self._steps = steps
         self._encoder = encoder
 
@@ -43,7 +50,7 @@ class JoinedRows(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         members = self._members[index]
-        if len(members) == 1:
+        if index in self._unchanged:
             return self._rows[members[0]]
         return self._joined([self._rows[member] for member in members], [self._steps[member] for member in members])
 
@@ -57,7 +64,7 @@ class JoinedRows(torch.utils.data.Dataset):
             "audio": {
                 "array": np.concatenate(list(clips)),
                 "sampling_rate": SAMPLING_RATE,
-                "path": f"{describe_audio(first['audio'])} and {len(rows) - 1} more",
+                "path": describe_audio(first["audio"]) + (f" and {len(rows) - 1} more" if len(rows) > 1 else ""),
             },
             "text": "".join(texts).strip(),
             "timestamped_text": "".join(map(_later, rows, texts, starts, steps)),
@@ -76,7 +83,8 @@ def join_rows(
     r"""Join a share of the rows with others of the same `speaker` and `language`, in their order, as many as fit.
 
     Seed and number of a row decide alone whether it may be joined, so that every epoch has the same rows. Without a
-    column `speaker`, neighbours are joined whoever speaks. Rows whose features or labels are prepared stay alone.
+    column `speaker`, neighbours are joined whoever speaks. Rows whose features or labels are prepared, and those that
+    have no room for segment times, stay as they are.
 
     Args:
         usable (`UsableRows`): rows with `audio` and `text`, and their seconds.
@@ -97,14 +105,20 @@ def join_rows(
         [name for name in rows.column_names if name not in ("audio", "input_features")]
     )
     members: list[list[int]] = []
+    unchanged: set[int] = set()
     # The row that others of a speaker may still be joined to: its number, steps and tokens.
     open_rows: dict[Hashable, tuple[int, int, int]] = {}
     for index, row in enumerate(without_audio):
-        if not drawn[index] or seconds[index] is None or prepared_labels(row) is not None:
+        is_prepared = seconds[index] is None or prepared_labels(row) is not None
+        tokens = 0 if is_prepared else encoder.longest(row) + 2  # and the timestamps around it
+        if is_prepared or tokens > max_target_positions:
+            unchanged.add(len(members))
+            members.append([index])
+            continue
+        if not drawn[index]:
             members.append([index])
             continue
         speaker = (row.get("speaker"), encoder.row_language(row))
-        tokens = encoder.longest(row) + 2  # and the timestamps around it
         number, its_steps, its_tokens = open_rows.get(speaker, (-1, most_steps, 0))
         if its_steps + steps[index] > most_steps or its_tokens + tokens > max_target_positions:
             number, its_steps, its_tokens = len(members), 0, 0
@@ -112,9 +126,10 @@ def join_rows(
         members[number].append(index)
         open_rows[speaker] = number, its_steps + steps[index], its_tokens + tokens
     lengths = [
-        seconds[own[0]] if len(own) == 1 else RESOLUTION * sum(steps[index] for index in own) for own in members
+        seconds[own[0]] if number in unchanged else RESOLUTION * sum(steps[index] for index in own)
+        for number, own in enumerate(members)
     ]
-    return JoinedRows(rows, members, steps, encoder), lengths
+    return JoinedRows(rows, members, unchanged, steps, encoder), lengths
 
 
 def _steps(seconds: float) -> int:

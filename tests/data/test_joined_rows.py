@@ -121,7 +121,27 @@ def test_words_of_a_language_without_spaces_meet(processor):
     assert row["timestamped_text"] == "<|0.00|>今日は<|0.50|><|0.50|>晴れ<|1.00|>"
 
 
-def test_prepared_rows_and_single_rows_are_left_as_they_are(processor):
+def test_a_row_of_one_clip_has_its_borders_as_times(processor):
+    """Otherwise all rows with times go on to another segment, and so does the student, in the silence behind one."""
+    rows = rows_of([0.5, 0.611], speakers="ab")
+    rows[0]["timestamped_text"], rows[1]["timestamped_text"] = None, "<|0.10|> word 1<|0.60|>"
+    for probability in (1e-9, 1.0):
+        found, seconds = joined(processor, rows, probability, language="en")
+        assert seconds == pytest.approx([0.5, 0.62])
+        assert found[0]["timestamped_text"] == "<|0.00|> word 0<|0.50|>"
+        assert found[1]["timestamped_text"] == "<|0.10|> word 1<|0.60|>"
+        assert "more" not in found[0]["audio"]["path"]
+
+
+def test_rows_without_room_for_times_and_prepared_rows_are_left_as_they_are(processor):
+    rows = rows_of([0.5, 0.5])
+    tokens = LabelEncoder(processor.tokenizer, "en").longest(rows[0])
+    found, seconds = joined(processor, rows, language="en", most_tokens=tokens + 1)
+    assert len(found) == 2 and seconds == pytest.approx([0.5, 0.5])
+    assert "timestamped_text" not in found[0]
+
+
+def test_prepared_rows_stay_alone(processor):
     rows = rows_of([0.5, 0.5, 0.5])
     rows[1]["labels"] = [50258, 440, 50257]
     rows[0]["labels"] = rows[2]["labels"] = None
