@@ -55,8 +55,10 @@ class Dev:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Changed copies of every training row, with its text; bounds between which is drawn."""
+    """What is made of the training rows: a share of them is joined with others of their speaker, and of each row that
+    comes of it there are changed copies, with bounds between which is drawn."""
 
+    joined_probability: float = 0.0
     copies: int = 0
     speeds: list[float] = field(default_factory=lambda: [0.9, 1.1])
     noise_decibels_below: list[float] = field(default_factory=lambda: [10.0, 40.0])

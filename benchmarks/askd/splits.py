@@ -6,33 +6,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
+from transformers import WhisperProcessor
 
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.data.text_case import with_sentence_case
 from fastwhisper.errors import InputError
 
-from .augmentation import with_copies
+from .augmentation import joined, with_copies
 from .config import Config, Dev, Source, rows_key
 from .place import Place
 
 
 def load_rows(source: Source, place: Place, require_text: bool = True) -> Dataset:
-    """The rows of a source, with its casing.
+    """The rows of a source, with its casing; a limit takes every n-th, as the first ones are of few speakers.
 
     Raises:
         InputError: if there are none.
     """
-    rows = load_speech_dataset(
+    rows: Any = load_speech_dataset(
         place.dataset(source.data),
         dataset_config=source.config,
         split=source.split,
-        limit=source.limit,
         text_column=source.text_column,
         require_text=require_text,
     )
+    if source.limit is not None and source.limit < len(rows):
+        rows = rows.select(np.linspace(0, len(rows) - 1, source.limit).round().astype(int))
     if source.casing == "sentence":
-        rows = with_sentence_case(rows)  # type: ignore[assignment]
+        rows = with_sentence_case(rows)
     return rows
 
 
@@ -55,7 +58,11 @@ def split(config: Config, place: Place) -> tuple[Path, Path]:
                 dev = sorted(random.Random(config.dev.seed).sample(dev, min(config.dev.limit, len(dev))))
             train = [index for index, within in enumerate(is_dev) if not within]
             audio = place.work / "augmented" / key
-            with_copies(rows.select(train), config.augmentation, audio).save_to_disk(folder / "train")
+            kept = rows.select(train)
+            if config.augmentation.joined_probability > 0.0:
+                processor = WhisperProcessor.from_pretrained(place.model(config.teachers[0].name))
+                kept = joined(kept, config.augmentation, processor, config.train.language, audio)
+            with_copies(kept, config.augmentation, audio).save_to_disk(folder / "train")
             rows.select(dev).save_to_disk(folder / "dev")
     return place.work / "data" / key / "train", place.work / "data" / key / "dev"
 

@@ -40,16 +40,16 @@ class JoinedRows(torch.utils.data.Dataset):
         encoder: LabelEncoder,
     ) -> None:
         self._rows = rows
-        self._members = members
+        self.members = members
         self._unchanged = unchanged
         self._steps = steps
         self._encoder = encoder
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self.members)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        members = self._members[index]
+        members = self.members[index]
         if index in self._unchanged:
             return self._rows[members[0]]
         return self._joined([self._rows[member] for member in members], [self._steps[member] for member in members])

@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from benchmarks.askd.blind_spot import falsified, planted_words
-from benchmarks.askd.config import BlindSpot, Dev, Measuring
+from benchmarks.askd.config import BlindSpot, Dev, Measuring, Source
 from benchmarks.askd.inventions import speechless_clips
 from benchmarks.askd.lines import Lines
 from benchmarks.askd.measures import count_clips
@@ -59,6 +59,25 @@ def test_copies_are_of_the_training_rows_alone(askd_places, askd_settings, askd_
     assert 10 * np.log10(spectrum[loud].sum() / spectrum[~loud].sum()) == pytest.approx(20, abs=2)
     pitches = [np.abs(np.fft.rfft(samples)).argmax() / len(samples) for samples in (clean, copied)]
     assert pitches[1] == pytest.approx(2 * pitches[0], rel=0.02)
+
+
+def test_joined_rows_are_of_one_speaker_and_lose_nothing(askd_places, askd_settings, askd_config, tmp_path):
+    place = Place(askd_places / "models", askd_places / "data", tmp_path)
+    alone = load_speech_dataset(split(askd_config(askd_settings), place)[0])
+    askd_settings["augmentation"] = {"joined_probability": 1.0}
+    train, dev = (load_speech_dataset(folder) for folder in split(askd_config(askd_settings), place))
+    assert len(train) == 8 < len(alone) == 12 and set(train["speaker"]).isdisjoint(dev["speaker"])
+    for speaker in set(alone["speaker"]):
+        its, before = ([row for row in rows if row["speaker"] == speaker] for rows in (train, alone))
+        assert " ".join(row["text"] for row in its) == " ".join(row["text"] for row in before)
+        heard, spoken = (np.concatenate([load_audio(row["audio"]) for row in rows]) for rows in (its, before))
+        assert np.allclose(heard, spoken, atol=1e-4)
+
+
+def test_a_limit_takes_rows_from_all_over(askd_places, tmp_path):
+    place = Place(askd_places / "models", askd_places / "data", tmp_path)
+    rows = load_rows(Source("train", limit=6), place)
+    assert len(rows) == 6 and len(set(rows["speaker"])) == 6
 
 
 def test_planted_words_are_frequent_and_their_substitutes_are_not_planted():
