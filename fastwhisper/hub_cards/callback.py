@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class ModelCardCallback(TrainerCallback):
             Licence of the teacher, for example `apache-2.0`; by default the one named by the teacher's card, if it can
             be read.
         limits (`Sequence[str]`, *optional*): Sentences for the card's section on limits.
+        preparation (`Mapping[str, Any]`, *optional*): How the rows were prepared: `text_case`, `joined_probability`,
+            `timestamp_probability`, `prompt_probability`.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class ModelCardCallback(TrainerCallback):
         language: str | None = None,
         teacher_license: str | None = None,
         limits: Sequence[str] = (),
+        preparation: Mapping[str, Any] | None = None,
     ) -> None:
         self.record: dict[str, Any] = {
             "teacher": _teacher_record(teacher, teacher_license),
             "datasets": [public_name(name) for name in datasets],
             "language": language,
             "limits": list(limits),
+            "preparation": dict(preparation or {}),
             "versions": {name: version for name in VERSIONS if (version := _version(name))},
         }
         self.log_history: list[dict[str, Any]] = []

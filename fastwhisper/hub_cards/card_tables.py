@@ -8,6 +8,12 @@ from typing import Any
 from .folder_records import CURVES_FILE, hub_name
 from .measured_models import own_model, teacher_model
 
+PREPARATION_SETTINGS = {
+    "text_case": "case of the texts",
+    "joined_probability": "share of the clips joined to longer rows",
+    "timestamp_probability": "share of the rows with timestamps",
+    "prompt_probability": "share of the rows with the text before",
+}
 TRAINING_SETTINGS = {
     "steps": "steps",
     "epochs": "epochs",
@@ -49,7 +55,10 @@ def recorded(folder: Path, run: dict[str, Any], evaluation: dict[str, Any]) -> d
     """The variables of training and measurement that all templates share."""
     return {
         "measured": measured(evaluation),
-        "training": named(run.get("training", {}), TRAINING_SETTINGS),
+        "training": {
+            **named(run.get("training", {}), TRAINING_SETTINGS),
+            **named(run.get("preparation", {}), PREPARATION_SETTINGS),
+        },
         "curves": CURVES_FILE if (folder / CURVES_FILE).is_file() else None,
         "datasets": [hub_link(dataset, "datasets/") for dataset in run.get("datasets", [])],
     }

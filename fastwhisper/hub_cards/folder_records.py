@@ -20,6 +20,7 @@ CURVES_FILE = "curves.png"
 RUN_SHAPE: dict[str, Any] = {
     "askd": {},
     "training": {},
+    "preparation": {},
     "teacher": {"name": str, "parameters": int, "license": str},
     "datasets": [str],
     "language": str | list,

@@ -245,7 +245,17 @@ def distill(
         eval_rows = load(eval_dataset, eval_dataset_config, eval_split, eval_limit, False).dataset
     elif eval_split is not None:
         eval_rows = load(dataset, dataset_config, eval_split, eval_limit, False).dataset
-    card = ModelCardCallback(teacher_model, datasets=_names(dataset), language=language)
+    card = ModelCardCallback(
+        teacher_model,
+        datasets=_names(dataset),
+        language=language,
+        preparation={
+            "text_case": text_case,
+            "joined_probability": joined_probability,
+            "timestamp_probability": timestamp_probability,
+            "prompt_probability": prompt_probability,
+        },
+    )
     stop = StopAtSignal()
     trained = _with_lora(model, lora_rank, str(training_arguments.output_dir)) if lora_rank else model
     caches = cache_settings.open(teacher, teacher_dtype, teacher_model, trained, processor, trust_remote_code)

@@ -36,7 +36,11 @@ def run(tmp_path_factory, demo_tokenizer, teacher_folder, rows):
     output = tmp_path_factory.mktemp("run")
     teacher = type(tiny_whisper(demo_tokenizer)).from_pretrained(teacher_folder)
     callback = ModelCardCallback(
-        teacher, datasets=["openslr/librispeech_asr", str(output)], language="en", limits=["It is tiny."]
+        teacher,
+        datasets=["openslr/librispeech_asr", str(output)],
+        language="en",
+        limits=["It is tiny."],
+        preparation={"text_case": "sentence", "joined_probability": 0.5},
     )
     trainer = ASKDTrainer(
         model=tiny_student(demo_tokenizer),
@@ -93,11 +97,20 @@ def test_the_run_is_recorded(run, teacher_folder, demo_tokenizer):
     assert (output / "curves.png").stat().st_size > 10_000
 
 
+_PREPARED = ("| case of the texts | sentence |", "| share of the clips joined to longer rows | 0.5 |")
+
+
 def test_the_card_of_a_checkpoint_tells_of_the_run(run):
     output, _ = run
     card = ModelCard.load(output / "checkpoint-4" / "README.md")
 
-    for said in ("| weight of the teacher at the start, λ₀ | 0.6 |", "| steps | 4 |", "It is tiny.", "(curves.png)"):
+    for said in (
+        "| weight of the teacher at the start, λ₀ | 0.6 |",
+        "| steps | 4 |",
+        "It is tiny.",
+        "(curves.png)",
+        *_PREPARED,
+    ):
         assert said in card.text, said
     assert card.data.license == "mit" and card.data.base_model is None
 
