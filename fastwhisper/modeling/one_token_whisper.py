@@ -4,6 +4,8 @@ With one token, a layer of a small Whisper is 20 products of a vector, a few mic
 masks and caches take ten times as long to get there.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -30,7 +32,7 @@ class OneTokenDecoder:
     def __init__(self, decoder: TrueLengthDecoder) -> None:
         self._tokens = decoder.embed_tokens.weight
         self._positions = decoder.embed_positions.weight
-        self._layers = [_Layer(layer) for layer in decoder.layers]
+        self._layers = [_Layer(layer) for layer in decoder.layers]  # type: ignore[arg-type]
         self._norm = _norm(decoder.layer_norm)
 
     @staticmethod
@@ -53,7 +55,8 @@ class OneTokenDecoder:
             cross_attention_mask (`torch.Tensor`, *optional*): `(batch, 1, 1, positions)`, added to the attention
                 scores, or `True` where they count.
         """
-        own, heard = cache.self_attention_cache.layers, cache.cross_attention_cache.layers
+        own: Any = cache.self_attention_cache.layers
+        heard = cache.cross_attention_cache.layers
         states = F.embedding(ids, self._tokens) + self._positions[own[0].keys.shape[-2]]
         for layer, past, speech in zip(self._layers, own, heard, strict=True):
             states = layer(states, past, speech, cross_attention_mask)
@@ -74,7 +77,7 @@ class _Layer:
         self._cross_query, self._cross_out = _linear(cross.q_proj), _linear(cross.out_proj)
         self._up, self._down = _linear(layer.fc1), _linear(layer.fc2)
 
-    def __call__(self, states, past, speech, mask):
+    def __call__(self, states: torch.Tensor, past: Any, speech: Any, mask: torch.Tensor | None) -> torch.Tensor:
         batch, _, hidden = states.shape
         split = (batch, 1, self._heads, hidden // self._heads)
 
@@ -97,12 +100,12 @@ class _Layer:
         return states + F.linear(self._activation(F.linear(normed, *self._up)), *self._down)
 
 
-def _norm(layer: nn.LayerNorm):
+def _norm(layer: nn.LayerNorm) -> Any:
     """The arguments of `layer_norm` behind its input."""
     return layer.normalized_shape, layer.weight, layer.bias, layer.eps
 
 
-def _linear(layer: nn.Linear):
+def _linear(layer: nn.Linear) -> Any:
     """The arguments of `linear` behind its input."""
     return layer.weight, layer.bias
 

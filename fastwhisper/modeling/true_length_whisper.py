@@ -205,6 +205,7 @@ class TrueLengthModel(WhisperModel):
     r"""Whisper without its head, weight for weight, at the true length of its input."""
 
     encoder: TrueLengthEncoder
+    decoder: TrueLengthDecoder
     _no_split_modules = ["WhisperEncoderLayer", "TrueLengthDecoderLayer"]
 
     def __init__(self, config: WhisperConfig):
