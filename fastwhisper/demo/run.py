@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ..errors import InputError, check_positive
+from ..errors import InputError, check_positive, check_seed
+from ..synthetic_speech.espeak import SpeechSynthesisError, synthesizer
 from ..synthetic_speech.hotel import HELD_OUT_VARIANTS, TRAINING_VARIANTS
 from .results import DemoReport, measure
 from .speech import RECORDING_SPEAKERS, speak, write_dataset, write_recording
@@ -11,6 +12,7 @@ from .training import train
 # Ranges of clip numbers.
 TRAINING_CLIPS, VALIDATION_CLIPS, HELD_OUT_CLIPS, RECORDING_CLIPS = 40_000_000, 50_000_000, 60_000_000, 70_000_000
 
+TEACHER_LAYERS = 6
 # Measured once: `python benchmarks/demo_finetuned.py`, benchmarks/results/demo_finetuned.json.
 FINE_TUNED_TEACHER = "Fine-tuned on the same clips, the teacher reaches ? % WER (measured once, docs/demo.md)."
 
@@ -31,13 +33,20 @@ def run_demo(
         steps (`int`, *optional*, defaults to 900): Training steps.
         clips (`int`, *optional*, defaults to 2400): Clips to train on.
         held_out_clips (`int`, *optional*, defaults to 160): Clips of held-out voices to measure on.
-        decoder_layers (`int`, *optional*, defaults to 1): Decoder layers of the student; the teacher has 6.
+        decoder_layers (`int`, *optional*, defaults to 1): Decoder layers of the student; of the teacher's 6.
 
     Raises:
-        InputError: if the output folder is not empty, for numbers below 1, or if eSpeak NG is missing.
+        InputError: if the output folder is not empty, for numbers that are impossible, or if eSpeak NG is missing.
     """
     folder = new_folder(output)
     check_positive(steps=steps, clips=clips, held_out_clips=held_out_clips, decoder_layers=decoder_layers)
+    if decoder_layers > TEACHER_LAYERS:
+        raise InputError(f"decoder_layers={decoder_layers} is impossible: the packaged teacher has {TEACHER_LAYERS}")
+    check_seed(seed)
+    try:
+        synthesizer()
+    except SpeechSynthesisError as error:
+        raise InputError(str(error)) from error
     first = seed * 1_000_000
     held_out = speak(HELD_OUT_CLIPS + first, held_out_clips, HELD_OUT_VARIANTS, "held-out voices", several=False)
     guests = speak(RECORDING_CLIPS + first, RECORDING_SPEAKERS, HELD_OUT_VARIANTS, "a recording", several=False)
