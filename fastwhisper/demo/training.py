@@ -21,9 +21,9 @@ from ..trainers.askd_trainer import ASKDTrainer
 from ..trainers.training_bar import show_training_bar
 
 PACKAGED_TEACHER = Path(__file__).parents[1] / "assets" / "demo_teacher"
+WORDS = len(vocabulary())
 LIMITS = [
-    f"It knows {len(vocabulary())} words in synthetic voices: it shows that the pipeline works and transcribes nothing "
-    "else."
+    f"It knows {WORDS} words in synthetic voices: it shows that the pipeline works and transcribes nothing else."
 ]
 
 
