@@ -34,7 +34,7 @@ from fastwhisper.data.label_encoding import LabelEncoder
 from fastwhisper.data.loading import load_speech_dataset
 from fastwhisper.data.row_checks import RowCheck
 from fastwhisper.data.timestamps import has_timestamps, without_prompt
-from fastwhisper.demo.run import PACKAGED_TEACHER
+from fastwhisper.demo.training import PACKAGED_TEACHER
 from fastwhisper.errors import InputError
 from fastwhisper.evaluation.metrics import character_error_rate, word_error_rate
 from fastwhisper.evaluation.normalizers import text_normalizer

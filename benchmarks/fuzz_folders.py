@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fastwhisper.cli.main import main
-from fastwhisper.demo.run import PACKAGED_TEACHER
+from fastwhisper.demo.training import PACKAGED_TEACHER
 from fastwhisper.hub_cards.export import complete_hub_folder
 from fastwhisper.hub_cards.new_fastslm import write_new_fastslm
 

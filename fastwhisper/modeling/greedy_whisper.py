@@ -4,16 +4,31 @@ A token of whisper-base with two decoder layers costs 3 ms in the decoder. The o
 for one argmax, costs two to three times as much, and the rest of `generate` as much as the decoder.
 """
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList, WhisperForConditionalGeneration
+from transformers import (
+    DynamicCache,
+    EncoderDecoderCache,
+    GenerationConfig,
+    LogitsProcessorList,
+    StoppingCriteriaList,
+    WhisperForConditionalGeneration,
+)
 from transformers.generation import (
+    EosTokenCriteria,
     GenerationMode,
+    MaxLengthCriteria,
     SuppressTokensAtBeginLogitsProcessor,
     SuppressTokensLogitsProcessor,
 )
+from transformers.modeling_outputs import BaseModelOutput
+
+from .one_token_whisper import OneTokenDecoder
+from .true_length_whisper import TrueLengthModel
 
 # Arguments of `generate` that greedy decoding of short audio takes as they are.
 _PLAIN_ARGUMENTS = frozenset(
@@ -25,6 +40,8 @@ _PLAIN_ARGUMENTS = frozenset(
 )  # fmt: skip
 _LEVELS = 127
 _MOST_CANDIDATES = 2048
+# Of an output layer with fewer, all logits are computed in less time than the screening takes by itself.
+_SCREENED_WEIGHTS = 1_000_000
 
 
 def is_plain(config: GenerationConfig, arguments: dict[str, Any]) -> bool:
@@ -126,43 +143,78 @@ class GreedySearch:
     ) -> torch.Tensor:
         """Token ids `(batch, tokens)` that begin with `input_ids`; rows that are finished are padded."""
         ids: Any = input_ids
-        # For more rows the layer is read once as well. With AVX2, int8 products are not exact, or no faster.
-        screened = len(ids) == 1 and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        screened = screened and all(type(rule) in _SUPPRESSING for rule in logits_processor)
-        suppressed = _suppressed(logits_processor, model.config.vocab_size) if screened else None
-
-        def choose(states: torch.Tensor) -> torch.Tensor:
-            hidden = states[:, -1]
-            if suppressed is not None:
-                begin = suppressed.get(ids.shape[1], suppressed[0])
-                return self._screen(model.proj_out).best(hidden[0], begin)[None, None]
-            logits = model.proj_out(hidden).to(torch.float32)
-            return logits_processor(ids, logits).argmax(dim=-1, keepdim=True)  # type: ignore[arg-type]
-
+        choose = self._choice(model, len(ids), logits_processor)
+        is_done = _end(stopping_criteria, len(ids))
         pad = generation_config._pad_token_tensor
         unfinished = torch.ones(len(ids), dtype=torch.long)
-        cache, encoded, new = model_kwargs["past_key_values"], model_kwargs["encoder_outputs"], ids
+        # Not the cache of `generate`, which would be that of the window before where there are several.
+        decode = _Steps(model.model, model_kwargs["encoder_outputs"], empty_cache())
+        new = ids
         while True:
             # Through the model, not its decoder: whoever times or hooks the model sees every step.
-            new = model(
-                encoder_outputs=encoded,
-                decoder_input_ids=new,
-                past_key_values=cache,
-                use_cache=True,
-                output_layer=choose,
-            ).logits
-            if pad is not None:
+            new = model(decoding_step=lambda: choose(ids, decode(new)[:, -1])).logits  # noqa: B023
+            if pad is not None and len(ids) > 1:
                 new = new * unfinished[:, None] + pad * (1 - unfinished[:, None])
             ids = torch.cat([ids, new], dim=-1)
-            unfinished = unfinished & ~stopping_criteria(ids, None)
+            unfinished = unfinished & ~is_done(ids)
             if not unfinished.any():
                 return ids
+
+    def _choice(
+        self, model: WhisperForConditionalGeneration, rows: int, rules: LogitsProcessorList
+    ) -> Callable[[Any, torch.Tensor], torch.Tensor]:
+        """Chooses the next ids `(batch, 1)`, from the ids so far and the last states `(batch, hidden)`."""
+        if not all(type(rule) in _SUPPRESSING for rule in rules):
+            return lambda ids, states: rules(ids, model.proj_out(states)).argmax(dim=-1, keepdim=True)
+        suppressed = _suppressed(rules, model.config.vocab_size)
+        # For more rows the layer is read once as well. With AVX2, int8 products are not exact, or no faster.
+        large = model.proj_out.weight.numel() >= _SCREENED_WEIGHTS
+        if rows == 1 and large and torch.backends.cpu.get_cpu_capability() == "AVX512":
+            screen = self._screen(model.proj_out)
+            return lambda ids, states: screen.best(states[0], suppressed.get(ids.shape[1], suppressed[0]))[None, None]
+        if not rules:
+            return lambda ids, states: model.proj_out(states).argmax(dim=-1, keepdim=True)
+        return lambda ids, states: (model.proj_out(states) + suppressed.get(ids.shape[1], suppressed[0])).argmax(
+            dim=-1, keepdim=True
+        )
 
     def _screen(self, layer: nn.Linear) -> ScreenedProjection:
         version = (layer.weight.data_ptr(), layer.weight._version)
         if self._projection is None or version != self._version:
             self._projection, self._version = ScreenedProjection(layer.weight), version
         return self._projection
+
+
+def empty_cache() -> EncoderDecoderCache:
+    """A cache of keys and values that grow with the text; `generate` copies the config several times to make one."""
+    return EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+
+class _Steps:
+    """The decoder, called with the new ids of each step: its modules for the first, then the quick way if it fits."""
+
+    def __init__(self, model: TrueLengthModel, encoded: BaseModelOutput, cache: EncoderDecoderCache) -> None:
+        self._model, self._encoded, self._cache = model, encoded, cache
+        self._one_token = OneTokenDecoder(model.decoder) if OneTokenDecoder.fits(model.decoder) else None
+        self._mask = model.cross_attention(encoded).get("cross_attention_mask")
+
+    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+        """The last hidden states `(batch, ids, hidden)`."""
+        if self._one_token is not None and ids.shape[1] == 1 and self._cache.get_seq_length() > 0:
+            return self._one_token(ids, self._cache, self._mask)
+        return self._model(
+            encoder_outputs=self._encoded, decoder_input_ids=ids, past_key_values=self._cache, use_cache=True
+        ).last_hidden_state
+
+
+def _end(criteria: StoppingCriteriaList, rows: int) -> Callable[[Any], torch.Tensor]:
+    """Says of the ids so far which rows are done, `(batch,)`; of one row, by the usual criteria, at less cost."""
+    if rows > 1 or not all(type(one) in (MaxLengthCriteria, EosTokenCriteria) for one in criteria):
+        return lambda ids: criteria(ids, None)  # type: ignore[return-value]
+    most = min((one.max_length for one in criteria if isinstance(one, MaxLengthCriteria)), default=sys.maxsize)
+    ends = {end for one in criteria if isinstance(one, EosTokenCriteria) for end in one.eos_token_id.tolist()}
+    answers = torch.tensor([[False], [True]])
+    return lambda ids: answers[int(ids.shape[1] >= most or ids[0, -1].item() in ends)]
 
 
 _SUPPRESSING = (SuppressTokensLogitsProcessor, SuppressTokensAtBeginLogitsProcessor)
@@ -184,4 +236,4 @@ def _suppressed(rules: LogitsProcessorList, vocabulary: int) -> dict[int, torch.
     return found
 
 
-__all__ = ["GreedySearch", "ScreenedProjection", "is_plain"]
+__all__ = ["GreedySearch", "ScreenedProjection", "empty_cache", "is_plain"]

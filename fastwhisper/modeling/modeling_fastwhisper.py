@@ -28,7 +28,7 @@ from transformers.utils import can_return_tuple
 
 from ..configuration.configuration_fastwhisper import FastWhisperConfig
 from ..configuration.saved_folder import checkpoint_name, write_own_code
-from .greedy_whisper import GreedySearch, is_plain
+from .greedy_whisper import GreedySearch, empty_cache, is_plain
 from .true_length_whisper import TrueLengthModel
 from .whisper_generation_config import complete_generation_config, lacks_prompt_tokens, last_half_heads
 
@@ -149,7 +149,7 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         num_items_in_batch: torch.Tensor | int | None = None,
         context_frames: Sequence[int] | torch.Tensor | None = None,
         true_length: bool | None = None,
-        output_layer: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        decoding_step: Callable[[], torch.Tensor] | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor] | Seq2SeqLMOutput:
         r"""As [`WhisperForConditionalGeneration.forward`], with features of any even length and more arguments.
@@ -159,20 +159,13 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
                 Mel frames to encode of each row; found in `input_features` by default, with `config.true_length`.
             true_length (`bool`, *optional*):
                 `False` encodes features of 30 s whole; `config.true_length` by default.
-            output_layer (`Callable`, *optional*):
-                In a step of decoding, makes `logits` of the last hidden states in place of `proj_out`.
+            decoding_step (`Callable`, *optional*):
+                Makes `logits` in place of everything else: a step of [`GreedySearch`].
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
                 Target tokens of the whole accumulated batch; the mean over the unmasked labels where it is `None`.
         """
-        if output_layer is not None:
-            decoded = self.model(
-                encoder_outputs=encoder_outputs,
-                decoder_input_ids=decoder_input_ids,
-                past_key_values=past_key_values,
-                use_cache=use_cache,
-            )
-            logits: Any = output_layer(decoded.last_hidden_state)
-            return Seq2SeqLMOutput(logits=logits, past_key_values=decoded.past_key_values)
+        if decoding_step is not None:
+            return Seq2SeqLMOutput(logits=decoding_step())
         if labels is not None:
             if labels.shape[1] > self.max_target_positions:
                 raise ValueError(
@@ -212,7 +205,7 @@ class FastWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         weight = self.proj_out.weight
         on_cpu = weight.device.type == "cpu" and weight.dtype == torch.float32 and not self.training
         if on_cpu and not args and is_plain(kwargs.get("generation_config") or self.generation_config, kwargs):
-            kwargs["custom_generate"] = self._greedy_search
+            kwargs.update(custom_generate=self._greedy_search, past_key_values=empty_cache())
         return super().generate(input_features, *args, **kwargs)
 
 

@@ -205,6 +205,7 @@ class TrueLengthModel(WhisperModel):
     r"""Whisper without its head, weight for weight, at the true length of its input."""
 
     encoder: TrueLengthEncoder
+    decoder: TrueLengthDecoder
     _no_split_modules = ["WhisperEncoderLayer", "TrueLengthDecoderLayer"]
 
     def __init__(self, config: WhisperConfig):
@@ -240,11 +241,11 @@ class TrueLengthModel(WhisperModel):
             decoder_attention_mask=decoder_attention_mask,
             encoder_outputs=encoder_outputs,
             past_key_values=past_key_values,
-            **self._cross_attention(encoder_outputs),
+            **self.cross_attention(encoder_outputs),
             **kwargs,
         )
 
-    def _cross_attention(self, encoder_outputs: BaseModelOutput | tuple | None) -> dict[str, torch.Tensor]:
+    def cross_attention(self, encoder_outputs: BaseModelOutput | tuple | None) -> dict[str, torch.Tensor]:
         """What the decoder needs beside the encoder's states: a mask, if they are not equally long."""
         if isinstance(encoder_outputs, TrueLengthEncoderOutput) and encoder_outputs.positions is not None:
             return {"cross_attention_mask": self._cross_attention_mask(encoder_outputs[0], encoder_outputs.positions)}

@@ -5,7 +5,7 @@ eSpeak NG is a formant synthesiser: its voices can prove that a pipeline works, 
 
 import ctypes
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -86,10 +86,10 @@ class SyntheticVoice:
     pitch_range: int = 50
 
 
-def sample_voice(rng: random.Random, variants: list[str]) -> SyntheticVoice:
-    """A voice with a random accent, rate, pitch and range, its speaker drawn from `variants`."""
+def sample_voice(rng: random.Random, variants: list[str], accents: Sequence[str] = ACCENTS) -> SyntheticVoice:
+    """A voice with a random rate, pitch and range, its accent drawn from `accents`, its speaker from `variants`."""
     return SyntheticVoice(
-        accent=rng.choice(ACCENTS),
+        accent=rng.choice(accents),
         variant=rng.choice(variants),
         rate=rng.randint(165, 240),
         pitch=rng.randint(25, 75),
@@ -180,11 +180,13 @@ class SyntheticClip:
         samples (`np.ndarray`): float32 samples at 16 kHz.
         text (`str`): what is said.
         timestamped_text (`str`): the same with Whisper's timestamp tokens, times rounded to 0.02 s.
+        speaker (`str`): the speaker variant.
     """
 
     samples: np.ndarray
     text: str
     timestamped_text: str
+    speaker: str
 
 
 def compose_clip(
@@ -194,6 +196,8 @@ def compose_clip(
     max_seconds: float,
     signal_to_noise_db: tuple[float, float] = (10.0, 40.0),
     several: bool = True,
+    accents: Sequence[str] = ACCENTS,
+    room: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
 ) -> SyntheticClip:
     """Speak one to three texts in one voice, with pauses and noise, in at most `max_seconds`.
 
@@ -207,9 +211,11 @@ def compose_clip(
         max_seconds (`float`): longest clip, usually the window of the model.
         signal_to_noise_db (`tuple[float, float]`): range of the noise.
         several (`bool`, *optional*, defaults to `True`): allow more than one text per clip.
+        accents (`Sequence[str]`, *optional*): accents to draw from.
+        room (`Callable`, *optional*): makes of samples what is heard of them, for example [`reverberate`].
     """
     rng, generator = random.Random(seed), np.random.default_rng(seed)
-    voice = sample_voice(rng, variants)
+    voice = sample_voice(rng, variants, accents)
     fill = several and rng.random() < 1 / 3
     limit = round(max_seconds * SAMPLING_RATE)
     pieces: list[np.ndarray] = []
@@ -235,8 +241,10 @@ def compose_clip(
             pieces.append(np.zeros(min(limit - end, _whole_frames(rng.uniform(0.0, 0.4))), np.float32))
             break
     samples = np.concatenate(pieces)[:limit] * rng.uniform(0.2, 1.0)
+    if room is not None:
+        samples = room(samples, generator)
     samples = add_noise(samples, rng.uniform(*signal_to_noise_db), generator)
-    return SyntheticClip(samples, " ".join(texts), "".join(stamped))
+    return SyntheticClip(samples, " ".join(texts), "".join(stamped), voice.variant)
 
 
 def _whole_frames(seconds: float) -> int:

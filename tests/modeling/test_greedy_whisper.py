@@ -206,3 +206,59 @@ def test_real_text_is_that_of_the_stock_class(real_model, real_speech, model):
         batch = processor(samples, sampling_rate=rate, return_tensors="pt").input_features
         options = {} if model.endswith(".en") else {"language": "en", "task": "transcribe"}
         assert torch.equal(student.generate(batch, **options), stock.generate(batch, **options)), clip
+
+
+# ---- one token at a time ----
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("lengths", [[200], [200, 100, 60]])
+@torch.no_grad()
+def test_steps_of_one_token_are_those_of_the_modules(demo_tokenizer, attention, lengths):
+    student = FastWhisperForConditionalGeneration.from_teacher(tiny_whisper(demo_tokenizer), decoder_layers=3)
+    student.set_attn_implementation(attention)
+    encoded = student.model.encoder(features(len(lengths)), context_frames=lengths)
+    tokens = torch.randint(200, (len(lengths), 20), generator=torch.Generator().manual_seed(1))
+    assert greedy_whisper.OneTokenDecoder.fits(student.model.decoder)
+
+    steps = greedy_whisper._Steps(student.model, encoded, greedy_whisper.empty_cache())
+    states = [steps(tokens[:, :3]), *(steps(tokens[:, place : place + 1]) for place in range(3, 20))]
+
+    whole = student.model(encoder_outputs=encoded, decoder_input_ids=tokens).last_hidden_state
+    torch.testing.assert_close(torch.cat(states, dim=1), whole, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("listener", ["register_forward_hook", "register_forward_pre_hook", "forward"])
+def test_whoever_listens_to_a_part_of_the_decoder_hears_every_token(pair, listener):
+    student, stock = pair
+    part, heard = student.model.decoder.layers[1].encoder_attn.q_proj, []
+    if listener == "forward":
+        own = part.forward
+        part.forward = lambda states: heard.append(1) or own(states)
+    else:
+        getattr(part, listener)(lambda *_: heard.append(1))
+    found = student.generate(features(1))
+    assert torch.equal(found, stock.generate(features(1)))
+    assert len(heard) >= found.shape[1]
+
+
+def test_whoever_listens_to_the_model_hears_every_token(pair):
+    student, _ = pair
+    heard = []
+    student.register_forward_hook(lambda *_: heard.append(1))
+    found = student.generate(features(1))
+    assert len(heard) >= found.shape[1] - 4 > 0  # without the prompt, which is one step
+
+
+def test_adapters_are_not_passed_by(pair):
+    from peft import LoraConfig, get_peft_model
+
+    student, stock = pair
+    tuned, reference = (
+        get_peft_model(model, LoraConfig(target_modules=["q_proj", "fc1"], init_lora_weights=False))
+        for model in (student, stock)
+    )
+    reference.load_state_dict(tuned.state_dict())
+    for seed in range(3):
+        batch = features(1, seed)
+        assert torch.equal(tuned.generate(batch), reference.generate(batch))
