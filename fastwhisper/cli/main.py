@@ -20,6 +20,7 @@ VERBS = {
     "distill": "train a student with ASKD",
     "evaluate": "WER, CER, speed and memory of one model, or of several side by side",
     "transcribe": "transcribe audio files",
+    "export": "write a model for another engine: whisper, ctranslate2",
     "push": "upload a saved folder to the Hugging Face Hub",
     "card": "write the model card of a saved folder",
     "slm": "FastSLM, speech for language models: init, ask, transcribe",
