@@ -5,7 +5,7 @@ from transformers import WhisperForConditionalGeneration
 from ..transcription.true_length import is_true_length
 
 _CALLS = {
-    "whisper": '''An ordinary Whisper folder for transformers, vLLM and any engine's own converter.
+    "whisper": """An ordinary Whisper folder for transformers, vLLM and any engine's own converter.
 
 ```sh
 vllm serve FOLDER
@@ -16,8 +16,8 @@ from transformers import pipeline
 
 print(pipeline("automatic-speech-recognition", model="FOLDER")("speech.wav")["text"])
 ```
-''',
-    "ctranslate2": '''For CTranslate2 and faster-whisper.
+""",
+    "ctranslate2": """For CTranslate2 and faster-whisper.
 
 ```python
 from faster_whisper import WhisperModel
@@ -31,12 +31,13 @@ The same audio through fastwhisper, as txt, srt, vtt or json:
 ```sh
 fastwhisper transcribe speech.wav --model FOLDER --engine ctranslate2
 ```
-''',
+""",
 }
 _TRUE_LENGTH = {
     "whisper": "The model hears 30 s here, and its own length of a clip only in fastwhisper and CTranslate2.\n",
-    "ctranslate2": '''The model was trained to hear a clip at its own length, which is much quicker on short ones. The command
-above does so. faster-whisper pads every clip to 30 s, whatever its `chunk_length`; at its own length the call is:
+    "ctranslate2": """The model was trained to hear a clip at its own length, which is much quicker on short
+ones. The command above does so. faster-whisper pads every clip to 30 s, whatever its `chunk_length`; at its own length
+the call is:
 
 ```python
 import math
@@ -54,7 +55,7 @@ features = ctranslate2.StorageView.from_array(np.ascontiguousarray(features))
 (result,) = model.model.generate(features, [PROMPT], beam_size=1)
 print(model.hf_tokenizer.decode(result.sequences_ids[0]))
 ```
-''',
+""",
 }
 
 

@@ -72,7 +72,8 @@ def load_whisper(
 ) -> tuple[Whisper, WhisperProcessor]:
     """Load a Whisper as a given class, with its processor; what its generation config lacks is added.
 
-    With the dtype `auto` the weights stay in the precision that they are saved in. A folder with the record of a student is loaded as a [`FastWhisperForConditionalGeneration`] in any case.
+    With the dtype `auto` the weights stay in the precision that they are saved in. A folder with the record of a
+    student is loaded as a [`FastWhisperForConditionalGeneration`] in any case.
 
     Raises:
         InputError: as [`load_checkpoint`], or for a class of its own that is no such Whisper.
