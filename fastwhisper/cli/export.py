@@ -11,13 +11,18 @@ from .shared_arguments import TrustArguments
 class ExportArguments:
     """Export."""
 
-    to: str = field(metadata={"help": "whisper (an ordinary Whisper folder) or ctranslate2", "metavar": "ENGINE"})
+    to: str = field(
+        metadata={
+            "help": "whisper (an ordinary Whisper folder), ctranslate2, onnx, ggml (whisper.cpp) or openai",
+            "metavar": "ENGINE",
+        }
+    )
     output: str = field(metadata={"help": "output folder; it must not exist yet", "metavar": "FOLDER"})
     quantization: str | None = field(
         default=None,
         metadata={
             "help": "how weights are stored, where the engine has a choice: ctranslate2 int8, int8_float16, int16, "
-            "float16, bfloat16, float32 and others; default: as they are saved",
+            "float16, bfloat16, float32 and others; ggml q8_0, float16, float32; default: as they are saved",
             "metavar": "TYPE",
         },
     )

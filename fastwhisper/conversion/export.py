@@ -10,6 +10,9 @@ from ..files import new_folder, write_whole
 from ..transcription.checkpoints import display_name, load_whisper
 from .calls import how_to_call
 from .to_ctranslate2 import check_ctranslate2, write_ctranslate2
+from .to_ggml import check_ggml, write_ggml
+from .to_onnx import check_onnx, write_onnx
+from .to_openai import write_openai
 from .to_whisper import write_whisper
 
 # The engines, and the precisions that each of them can be told to store weights in.
@@ -19,6 +22,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
         *("float32", "float16", "bfloat16", "int16"),
         *("int8", "int8_float32", "int8_float16", "int8_bfloat16"),
     ),
+    "onnx": (),
+    "ggml": ("float32", "float16", "q8_0"),
+    "openai": (),
 }
 
 
@@ -68,6 +74,8 @@ def _check_target(to: str, quantization: str | None) -> None:
         raise InputError(f"{to} has no quantization {quantization!r}; it has {known}")
     if to == "ctranslate2":
         check_ctranslate2()
+    elif to == "onnx":
+        check_onnx()
 
 
 def _write(
@@ -81,3 +89,10 @@ def _write(
         write_whisper(model, processor, folder)
     elif to == "ctranslate2":
         write_ctranslate2(model, processor, folder, quantization)
+    elif to == "onnx":
+        write_onnx(model, processor, folder)
+    elif to == "ggml":
+        check_ggml(model)
+        write_ggml(model, processor, folder, quantization)
+    elif to == "openai":
+        write_openai(model, folder)
