@@ -22,7 +22,7 @@ class ExportArguments:
         default=None,
         metadata={
             "help": "how weights are stored, where the engine has a choice: ctranslate2 int8, int8_float16, int16, "
-            "float16, bfloat16, float32 and others; ggml q8_0, float16, float32; default: as they are saved",
+            "float16, bfloat16, float32 and others; ggml float16 (default), q8_0; default: as they are saved",
             "metavar": "TYPE",
         },
     )

@@ -129,7 +129,7 @@ def how_to_call(name: str, model: WhisperForConditionalGeneration, to: str) -> s
         model (`WhisperForConditionalGeneration`): as it was loaded.
         to (`str`): the engine.
     """
-    parts = [f"# {name}\n", _CALLS[to]]
+    parts = [f"# {name}\n", "FOLDER is this folder.\n", _CALLS[to]]
     if is_true_length(model):
         parts.append(_TRUE_LENGTH[to])
     return _filled("\n".join(parts), model)

@@ -23,7 +23,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         *("int8", "int8_float32", "int8_float16", "int8_bfloat16"),
     ),
     "onnx": (),
-    "ggml": ("float32", "float16", "q8_0"),
+    "ggml": ("float16", "q8_0"),
     "openai": (),
 }
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -21,8 +20,9 @@ FILE = "ggml-model.bin"
 _LEAST_VOCABULARY = 51864
 _MAGIC = 0x67676D6C
 # Of each way to store weights: its number in the header of the file, and that of a weight's own type.
-_STORED = {"float32": (0, 0), "float16": (1, 1), "q8_0": (2007, 8)}
-_FLOAT32, _FLOAT16 = 0, 1
+# Not float32, which the layout has: whisper.cpp takes the first layers only in float16, and aborts otherwise.
+_STORED = {"float16": (1, 1), "q8_0": (2007, 8)}
+_FLOAT32, _FLOAT16, _Q8_0 = 0, 1, 8
 _BLOCK = 32  # weights that share a scale in q8_0
 
 
@@ -51,11 +51,12 @@ def write_ggml(
         model (`WhisperForConditionalGeneration`): that `check_ggml` lets through.
         processor (`WhisperProcessor`): of the model.
         folder (`Path`): exists.
-        quantization (`str`, *optional*): `float32`, `float16` or `q8_0`, 8 bits with a scale for 32 weights each; by
-            default float32 for a model in float32, else float16.
+        quantization (`str`, *optional*): `float16`, the default, or `q8_0`, 8 bits with a scale for 32 weights each.
+
+    Raises:
+        InputError: for `q8_0` and rows that are no multiple of 32.
     """
-    stored = quantization or ("float32" if model.dtype == torch.float32 else "float16")
-    file_type, weight_type = _STORED[stored]
+    file_type, weight_type = _STORED[quantization or "float16"]
     sizes = dimensions(model.config)
     # In this order, and without openai's names.
     order = (
@@ -91,18 +92,18 @@ def _write_tensor(name: str, weight: np.ndarray, weight_type: int, file: BinaryI
     kind = weight_type
     if weight.ndim < 2 or weight.shape[1] == 1 or name.endswith("positional_embedding"):
         kind = _FLOAT32
-    elif weight.ndim == 3 and weight_type not in (_FLOAT32, _FLOAT16):
+    elif weight.ndim == 3:
         kind = _FLOAT16
-    elif weight.shape[-1] % _BLOCK and weight_type not in (_FLOAT32, _FLOAT16):
+    elif kind == _Q8_0 and weight.shape[-1] % _BLOCK:
         raise InputError(f"q8_0 takes rows of a multiple of {_BLOCK} weights, and {name} has {weight.shape[-1]}")
     encoded = name.encode()
     file.write(struct.pack("<iii", weight.ndim, len(encoded), kind))
     file.write(struct.pack(f"<{weight.ndim}i", *weight.shape[::-1]))
     file.write(encoded)
-    if kind in (_FLOAT32, _FLOAT16):
-        file.write(np.ascontiguousarray(weight, dtype="<f4" if kind == _FLOAT32 else "<f2").tobytes())
-    else:
+    if kind == _Q8_0:
         file.write(_in_blocks(weight))
+    else:
+        file.write(np.ascontiguousarray(weight, dtype="<f4" if kind == _FLOAT32 else "<f2").tobytes())
 
 
 def _in_blocks(weight: np.ndarray) -> bytes:

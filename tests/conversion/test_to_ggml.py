@@ -4,7 +4,6 @@ import struct
 
 import numpy as np
 import pytest
-import torch
 
 from fastwhisper.conversion.export import export
 from fastwhisper.conversion.to_ggml import _in_blocks
@@ -15,13 +14,14 @@ from fastwhisper.transcription.checkpoints import load_checkpoint
 from ..engines import sentences, transcripts, write_tiny_student
 from ..recordings import noise, tiny_processor
 from ..tiny_models import tiny_whisper
+from ..transcription.openai_model import openai_model
 from ..whisper_assets import whisper_tokenizer
 
 # Greedy, once, without times: as transformers writes the text of a short clip.
 PLAIN = {"temperature": 0.0, "temperature_inc": 0.0, "no_context": True, "no_timestamps": True, "single_segment": True}
 
 
-def cpp(path, flash_attn: bool = False):
+def cpp(path):
     model = pytest.importorskip("pywhispercpp.model", reason="needs whisper.cpp: pip install fastwhisper[whispercpp]")
     return model.Model(
         str(path), n_threads=1, print_progress=False, print_realtime=False, redirect_whispercpp_logs_to=None
@@ -84,7 +84,7 @@ def test_the_layout(tiny):
 
     model, _, folder = tiny
     head, texts, found = tensors(folder / "ggml-model.bin")
-    assert head == (0x67676D6C, 51865, 1500, 64, 4, 1, 448, 64, 4, 2, 80, 0)
+    assert head == (0x67676D6C, 51865, 1500, 64, 4, 1, 448, 64, 4, 2, 80, 1)
     encoding = get_tokenizer(True).encoding
     assert texts == [encoding.decode_single_token_bytes(token) for token in range(50257)]
     data = (folder / "ggml-model.bin").read_bytes()
@@ -92,14 +92,11 @@ def test_the_layout(tiny):
     np.testing.assert_allclose(filters, mel_filters("cpu", 80), atol=1e-6)
     names = whisper.model.Whisper(whisper.model.ModelDimensions(80, 1500, 64, 4, 1, 51865, 448, 64, 4, 2)).state_dict()
     assert found.keys() == {name for name in names if name != "decoder.mask"}
+    openai = {name: weight.numpy() for name, weight in openai_model(model).state_dict().items()}
     for name, values in found.items():
-        assert np.array_equal(values.squeeze(), _own(model, name)), name
-
-
-def _own(model, name):
-    from fastwhisper.conversion.openai_names import openai_name
-
-    return next(weight for own, weight in model.state_dict().items() if openai_name(own) == name).numpy()
+        np.testing.assert_allclose(values.squeeze(), openai[name], rtol=1e-3, atol=1e-7, err_msg=name)
+        if values.ndim == 1 or "positional" in name:
+            assert np.array_equal(values, openai[name]), name
 
 
 def test_eight_bits():
@@ -111,7 +108,7 @@ def test_eight_bits():
     assert (np.abs(back - weight) <= 0.6 * step).all()
 
 
-@pytest.mark.parametrize("quantization", [None, "float16", "q8_0"])
+@pytest.mark.parametrize("quantization", ["float16", "q8_0"])
 def test_whisper_cpp_loads_each_precision(tiny, tmp_path, quantization):
     folder = export(tiny[1], "ggml", tmp_path / "ggml", quantization)
     model = cpp(folder / "ggml-model.bin")
@@ -131,11 +128,10 @@ def test_published_whispers_write_the_same(real_model, real_speech, tmp_path, na
     clips, texts = sentences(real_speech("kathleen_arctic"), 8)
     expected = [each.text for each in transcripts(*load_checkpoint(real_model(name), "cpu"), clips, language="en")]
     rates = {}
-    for stored in ("float32", "q8_0"):
+    for stored in ("float16", "q8_0"):
         model = cpp(export(real_model(name), "ggml", tmp_path / stored, stored) / "ggml-model.bin")
         found = [said(model, clip, language="en", suppress_nst=True) for clip in clips]
         rates[stored] = word_error_rate(texts, found)
-        if stored == "float32":
+        if stored == "float16":
             assert found == expected
-    assert rates["q8_0"] == pytest.approx(rates["float32"], abs=0.03), rates
-    assert torch.is_grad_enabled()
+    assert rates["q8_0"] == pytest.approx(rates["float16"], abs=0.03), rates
