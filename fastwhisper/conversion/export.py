@@ -60,6 +60,8 @@ def export(
     )
     if vars(whisper).get("peft_config"):
         raise InputError(f"{model} has adapters: merge them into its weights first (merge_and_unload of PEFT)")
+    if getattr(whisper.config, "quantization_config", None) is not None:
+        raise InputError(f"{model} is quantised: export the weights from before")
     with new_folder(Path(output)) as folder:
         _write(whisper, processor, to, folder, quantization)
         write_whole(folder / "README.md", how_to_call(display_name(os.fspath(model)), whisper, to))

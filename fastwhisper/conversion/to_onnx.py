@@ -3,8 +3,6 @@
 optimum's exporter for ONNX needs a transformers before version 5.
 """
 
-import shutil
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,11 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from ..errors import check_installed
 from ..modeling.true_length_whisper import embedded
-from .to_whisper import plain_whisper, write_whisper
+from .to_whisper import plain_whisper, write_processor
 
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model.onnx"
 _OPSET = 18
+_LARGEST = 2**31 - 2**26  # bytes of weights in the file itself, which must stay below 2 GB
 
 
 def check_onnx() -> None:
@@ -87,16 +86,15 @@ def write_onnx(model: WhisperForConditionalGeneration, processor: WhisperProcess
         "logits",
         folder / DECODER,
     )
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".plain-") as place:
-        write_whisper(model, processor, Path(place))
-        for file in Path(place).iterdir():
-            if file.suffix != ".safetensors" and not file.name.endswith(".index.json"):
-                shutil.move(file, folder / file.name)
+    plain.config.save_pretrained(folder)
+    plain.generation_config.save_pretrained(folder)
+    write_processor(processor, folder)
 
 
 def _export(
     module: nn.Module, inputs: dict[str, torch.Tensor], shapes: dict[str, Any], output: str, path: Path
 ) -> None:
+    size = sum(weight.numel() * weight.element_size() for weight in module.parameters())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about itself
         torch.onnx.export(
@@ -108,6 +106,6 @@ def _export(
             dynamic_shapes=shapes,
             opset_version=_OPSET,
             dynamo=True,
-            external_data=False,
+            external_data=size > _LARGEST,
             verbose=False,
         )
