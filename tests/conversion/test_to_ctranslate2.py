@@ -26,7 +26,7 @@ def load(folder, compute_type="float32"):
 
 
 def said(model, clip, **options) -> str:
-    """The text of a clip that silence fills up to 30 s, as transformers has it: faster-whisper adds zeros as features."""
+    """The text of a clip that silence fills up to 30 s, as in transformers: faster-whisper adds zeros as features."""
     clip = np.pad(clip, (0, 480_000 - len(clip)))
     segments, _ = model.transcribe(clip, language="en", without_timestamps=True, **GREEDY, **options)
     return "".join(segment.text for segment in segments).strip()
