@@ -71,7 +71,7 @@ class _Reader:
     """Reads a `model.bin` from its beginning to its end."""
 
     def __init__(self, path: Path) -> None:
-        self._bytes = memoryview(np.memmap(path, np.uint8, "r"))
+        self._bytes: Any = np.memmap(path, np.uint8, "r")
         self._position = 0
 
     def variables(self) -> dict[str, torch.Tensor]:

@@ -32,6 +32,6 @@ def write_openai(model: WhisperForConditionalGeneration, folder: Path) -> None:
 def alignment_dump(model: WhisperForConditionalGeneration) -> bytes:
     """The alignment heads as `set_alignment_heads` of openai-whisper takes them; the file has no place for them."""
     chosen = np.zeros((model.config.decoder_layers, model.config.decoder_attention_heads), dtype=bool)
-    for layer, head in model.generation_config.alignment_heads:  # type: ignore[union-attr]
+    for layer, head in model.generation_config.alignment_heads:  # type: ignore[attr-defined, union-attr]
         chosen[layer, head] = True
     return base64.b85encode(gzip.compress(chosen.tobytes(), mtime=0))
