@@ -20,6 +20,9 @@ _PUBLIC = {
     "FastSLMProcessor": "modeling.processing_fastslm",
     "add_speech_tokens": "modeling.speech_tokens",
     "convert_hfq_state_dict": "conversion.published_fastslm",
+    "export": "conversion.export",
+    "import_model": "conversion.import_model",
+    "load_ctranslate2": "transcription.ctranslate2_whisper",
     "ASKDTrainingArguments": "trainers.askd_arguments",
     "ASKDTrainer": "trainers.askd_trainer",
     "transcribe": "transcription.transcribe",
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from .configuration.configuration_fastslm import FastSLMConfig as FastSLMConfig
     from .configuration.configuration_fastslm import HFQFormerConfig as HFQFormerConfig
     from .configuration.configuration_fastwhisper import FastWhisperConfig as FastWhisperConfig
+    from .conversion.export import export as export
+    from .conversion.import_model import import_model as import_model
     from .conversion.published_fastslm import convert_hfq_state_dict as convert_hfq_state_dict
     from .evaluation.evaluate import evaluate as evaluate
     from .labelling.label import label as label
@@ -56,6 +61,7 @@ if TYPE_CHECKING:
     from .trainers.askd_trainer import ASKDTrainer as ASKDTrainer
     from .trainers.distill import distill as distill
     from .transcription.checkpoints import load_checkpoint as load_checkpoint
+    from .transcription.ctranslate2_whisper import load_ctranslate2 as load_ctranslate2
     from .transcription.speech_answers import ask as ask
     from .transcription.speech_answers import load_fastslm as load_fastslm
     from .transcription.speech_answers import transcribe_with_fastslm as transcribe_with_fastslm

@@ -1,5 +1,6 @@
 """Errors that the command line shows as one line, the end by a signal, and checks that every room shares."""
 
+import importlib.util
 import math
 import signal
 
@@ -62,3 +63,18 @@ def check_finite(**numbers: float) -> None:
     for name, number in numbers.items():
         if not math.isfinite(number):
             raise InputError(f"{name} must be a finite number, not {number}")
+
+
+def check_installed(*packages: str, extra: str) -> None:
+    """Check that optional packages are there, without importing them.
+
+    Args:
+        packages (`str`): as they are imported.
+        extra (`str`): of this package, which installs them.
+
+    Raises:
+        InputError: if one is missing; the message has the command that installs it.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f'{package} is not installed: pip install "fastwhisper[{extra}]"')

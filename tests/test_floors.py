@@ -26,7 +26,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "labelling": ("evaluation",),
     "hub_cards": ("evaluation",),
     "trainers": ("hub_cards",),
-    "conversion": ("modeling", *GROUND),
+    "conversion": ("hub_cards",),
     "synthetic_speech": ("data",),
     "demo": ("trainers", "synthetic_speech"),
     "registration": ("modeling",),

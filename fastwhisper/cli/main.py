@@ -20,6 +20,8 @@ VERBS = {
     "distill": "train a student with ASKD",
     "evaluate": "WER, CER, speed and memory of one model, or of several side by side",
     "transcribe": "transcribe audio files",
+    "export": "write a model for another engine: CTranslate2, ONNX Runtime, whisper.cpp, vLLM",
+    "import": "write a checkpoint of CTranslate2 or openai-whisper as a folder of transformers",
     "push": "upload a saved folder to the Hugging Face Hub",
     "card": "write the model card of a saved folder",
     "slm": "FastSLM, speech for language models: init, ask, transcribe",

@@ -16,6 +16,13 @@ class ModelArguments:
     """Model."""
 
     model: str = field(metadata={"help": "name on the Hub or folder of the model"})
+    engine: str = field(
+        default="transformers",
+        metadata={
+            "help": "transformers, or ctranslate2 for a folder of fastwhisper export --to ctranslate2",
+            "metavar": "ENGINE",
+        },
+    )
 
 
 @dataclass

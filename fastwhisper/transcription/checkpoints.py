@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from transformers import (
@@ -66,13 +66,14 @@ def load_checkpoint(
 def load_whisper(
     name: str,
     model_class: type[Whisper],
-    dtype: torch.dtype,
+    dtype: torch.dtype | Literal["auto"],
     device: str = "cpu",
     trust_remote_code: bool = False,
 ) -> tuple[Whisper, WhisperProcessor]:
     """Load a Whisper as a given class, with its processor; what its generation config lacks is added.
 
-    A folder with the record of a student is loaded as a [`FastWhisperForConditionalGeneration`] in any case.
+    With the dtype `auto` the weights stay in the precision that they are saved in. A folder with the record of a
+    student is loaded as a [`FastWhisperForConditionalGeneration`] in any case.
 
     Raises:
         InputError: as [`load_checkpoint`], or for a class of its own that is no such Whisper.

@@ -13,6 +13,8 @@ from ..data.stored_audio import Clip
 from ..data.true_length_features import sample_frames
 from ..errors import InputError, check_positive
 from ..modeling.waveforms import SAMPLING_RATE
+from .ctranslate2_decoding import CTranslate2Decoder
+from .ctranslate2_whisper import AnyWhisper, CTranslate2Whisper
 from .recording_features import RecordingFeatures, context_features
 from .sequential import FRAMES_PER_SECOND, Fallback, MovingClip, SequentialDecoder
 from .token_kinds import Piece, TokenKinds
@@ -57,15 +59,14 @@ class GenerationOptions:
             raise InputError("temperatures must not be empty; (0.0,) decodes once, without fallback")
 
 
-def window_seconds(model: WhisperForConditionalGeneration, processor: WhisperProcessor) -> int:
+def window_seconds(model: AnyWhisper, processor: WhisperProcessor) -> int:
     """Seconds of audio that the encoder takes at once: 30 in every Whisper of openai.
 
     Raises:
         InputError: if model and processor do not belong together.
     """
     extractor = processor.feature_extractor
-    stride = model.model.encoder.conv1.stride[0] * model.model.encoder.conv2.stride[0]
-    frames = stride * model.config.max_source_positions
+    frames = 2 * model.config.max_source_positions
     if frames != extractor.nb_max_frames or model.config.num_mel_bins != extractor.feature_size:
         raise InputError(
             f"the processor makes {extractor.nb_max_frames} frames of {extractor.feature_size} mel bins, the model "
@@ -102,12 +103,14 @@ def generate_transcripts(
 
 
 def decode_windows(
-    model: WhisperForConditionalGeneration,
+    model: AnyWhisper,
     processor: WhisperProcessor,
     clips: Sequence[Clip],
     options: GenerationOptions | None = None,
 ) -> Iterator[tuple[int, Window]]:
     """As `generate_transcripts`, window by window: yields a clip's index and next window as soon as it is decoded.
+
+    The model may also be one in CTranslate2.
 
     Clips that fit the model's window are decoded by `generate`, a window each; longer ones, and all clips if times are
     wanted, by Whisper's sequential decoding, which moves its window along the predicted times. At true length, clips
@@ -159,16 +162,44 @@ def known_languages(config: GenerationConfig) -> list[str]:
 
 
 def _decode_whole(
-    model: WhisperForConditionalGeneration,
+    model: AnyWhisper,
     processor: WhisperProcessor,
     clips: list[Clip],
     options: GenerationOptions,
 ) -> Iterator[tuple[int, Window]]:
     """One call of `generate` for clips that fit the window; text only."""
-    config = model.generation_config
     extractor = processor.feature_extractor
     contexts = [_context(model, processor, clip) for clip in clips]
-    features = [context_features(clip, extractor, frames) for clip, frames in zip(clips, contexts, strict=True)]
+    features = stacked(
+        [context_features(clip, extractor, frames) for clip, frames in zip(clips, contexts, strict=True)]
+    )
+    if isinstance(model, CTranslate2Whisper):
+        languages, sequences = _text_of_ctranslate2(model, features, options)
+    else:
+        languages, sequences = _text_of_transformers(model, features, contexts, options)
+    kinds = TokenKinds(processor.tokenizer)
+    for row, (clip, language, tokens) in enumerate(zip(clips, languages, sequences, strict=True)):
+        text, duration = kinds.text(tokens), len(clip) / SAMPLING_RATE
+        segments = [Segment(text, 0.0, duration)] if text else []
+        yield row, Window(tokens, segments, language, duration)
+
+
+def _text_of_ctranslate2(
+    model: CTranslate2Whisper, features: torch.Tensor, options: GenerationOptions
+) -> tuple[list[str | None], list[list[int]]]:
+    """Languages and token ids of a batch."""
+    config = model.generation_config
+    encoded = model.encode(features)
+    languages = _languages(model, encoded, [], options)
+    prompts = [[*_prompt(config, language, options.task), config.no_timestamps_token_id] for language in languages]
+    return languages, [found.tokens for found in model.generate(encoded, prompts, options.num_beams)]
+
+
+def _text_of_transformers(
+    model: WhisperForConditionalGeneration, features: torch.Tensor, contexts: list[int], options: GenerationOptions
+) -> tuple[list[str | None], list[list[int]]]:
+    """Languages and token ids of a batch."""
+    config = model.generation_config
     inputs: dict[str, Any] = {}
     if is_true_length(model):
         # The model would look for the end itself, and cut off a clip's own silence. Without times there is one window;
@@ -178,7 +209,7 @@ def _decode_whole(
         # By default transformers stops after 20 tokens.
         inputs["max_length"] = model.config.max_target_positions
     with _evaluating(model):
-        batch = stacked(features).to(model.device, model.dtype)
+        batch = features.to(model.device, model.dtype)
         languages = _languages(model, batch, contexts, options)
         if known_languages(config):
             inputs.update(language=languages, task=options.task)
@@ -187,15 +218,11 @@ def _decode_whole(
             sequences = model.generate(
                 input_features=batch, return_timestamps=False, num_beams=options.num_beams, **inputs
             )
-    kinds = TokenKinds(processor.tokenizer)
-    for row, (clip, language, tokens) in enumerate(zip(clips, languages, sequences.tolist(), strict=True)):
-        text, duration = kinds.text(tokens), len(clip) / SAMPLING_RATE
-        segments = [Segment(text, 0.0, duration)] if text else []
-        yield row, Window(tokens, segments, language, duration)
+    return languages, sequences.tolist()
 
 
 def _decode_moving(
-    model: WhisperForConditionalGeneration,
+    model: AnyWhisper,
     processor: WhisperProcessor,
     clips: list[Clip],
     options: GenerationOptions,
@@ -207,13 +234,17 @@ def _decode_moving(
     features = [RecordingFeatures(clip, extractor, frames) for clip, frames in zip(clips, contexts, strict=True)]
     with _evaluating(model):
         first = stacked([each.window(0, frames) for each, frames in zip(features, contexts, strict=True)])
-        languages = _languages(model, first.to(model.device, model.dtype), contexts, options)
+        languages = _languages(model, first, contexts, options)
     moving = [
         MovingClip(each, _prompt(model.generation_config, language, options.task))
         for each, language in zip(features, languages, strict=True)
     ]
     fallback = Fallback(options.temperatures, options.num_beams, options.seed)
-    decoder = SequentialDecoder(model, kinds, fallback, options.word_timestamps)
+    decoder: SequentialDecoder
+    if isinstance(model, CTranslate2Whisper):
+        decoder = CTranslate2Decoder(model, kinds, fallback, options.word_timestamps)
+    else:
+        decoder = SequentialDecoder(model, kinds, fallback, options.word_timestamps)
     while waiting := [row for row, clip in enumerate(moving) if not clip.is_done]:
         with _evaluating(model):
             decoded = decoder.decode_windows([moving[row] for row in waiting])
@@ -231,8 +262,11 @@ def _decode_moving(
 
 
 @contextmanager
-def _evaluating(model: WhisperForConditionalGeneration) -> Iterator[None]:
+def _evaluating(model: AnyWhisper) -> Iterator[None]:
     """Evaluation mode; the previous mode is restored afterwards."""
+    if isinstance(model, CTranslate2Whisper):  # which has no other
+        yield
+        return
     training = model.training
     model.eval()
     try:
@@ -241,21 +275,27 @@ def _evaluating(model: WhisperForConditionalGeneration) -> Iterator[None]:
         model.train(training)
 
 
-def _context(model: WhisperForConditionalGeneration, processor: WhisperProcessor, clip: Clip) -> int:
+def _context(model: AnyWhisper, processor: WhisperProcessor, clip: Clip) -> int:
     """Feature frames that the model is given of a clip, or of its first window."""
     return context_of(model, sample_frames(len(clip), processor.feature_extractor))
 
 
 @torch.no_grad()
 def _languages(
-    model: WhisperForConditionalGeneration, features: torch.Tensor, contexts: list[int], options: GenerationOptions
+    model: AnyWhisper, features: torch.Tensor, contexts: list[int], options: GenerationOptions
 ) -> list[str | None]:
-    """Codes of the languages of a batch, detected in its first window unless given."""
-    config = model.generation_config
+    """Codes of the languages of a batch, detected in its first window unless given.
+
+    For CTranslate2 `features` may also be what it made of them.
+    """
+    config: Any = model.generation_config
     language = spoken_language(config, options.language)
     if language is not None or not known_languages(config):
         return [language] * len(features)
-    table: dict[str, int] = config.lang_to_id  # type: ignore[attr-defined]
+    if isinstance(model, CTranslate2Whisper):
+        return list(model.languages(features))
+    features = features.to(model.device, model.dtype)
+    table: dict[str, int] = config.lang_to_id
     names = {token_id: token.removeprefix("<|").removesuffix("|>") for token, token_id in table.items()}
     heard: dict[str, Any] = {"input_features": features, "num_segment_frames": features.shape[-1]}
     if is_true_length(model):

@@ -22,6 +22,7 @@ from torch.nn.functional import pad
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
+from .ctranslate2_whisper import AnyWhisper
 from .recording_features import RecordingFeatures
 from .token_kinds import Piece, TimestampRules, TokenKinds, pieces
 from .true_length import context_batches, context_of, is_true_length, stacked
@@ -80,7 +81,7 @@ class Fallback:
 
 
 @dataclass(frozen=True)
-class _Attempt:
+class Attempt:
     """Token ids without the end of text, their mean log probability, and their compression ratio."""
 
     tokens: list[int]
@@ -105,7 +106,7 @@ class SequentialDecoder:
     def __init__(
         self, model: WhisperForConditionalGeneration, kinds: TokenKinds, fallback: Fallback, word_times: bool
     ) -> None:
-        self.model = model
+        self.model: Any = model
         self.kinds = kinds
         self.fallback = fallback
         self.word_times = word_times
@@ -140,17 +141,9 @@ class SequentialDecoder:
         return found
 
     def _encode(self, clips: Sequence[MovingClip], frames: list[int], contexts: list[int]) -> BaseModelOutput:
-        if is_true_length(self.model):
-            windows = [clip.window(context) for clip, context in zip(clips, contexts, strict=True)]
-            given: dict[str, Any] = {"context_frames": contexts}
-        else:
-            # Zeros behind the audio, as in `generate` and in openai's code, not the features of silence.
-            windows = [
-                pad(clip.window(length), (0, context - length))
-                for clip, length, context in zip(clips, frames, contexts, strict=True)
-            ]
-            given = {}
-        return self.model.model.encoder(stacked(windows).to(self.model.device, self.model.dtype), **given)
+        given: dict[str, Any] = {"context_frames": contexts} if is_true_length(self.model) else {}
+        features = features_of(self.model, clips, frames, contexts)
+        return self.model.model.encoder(features.to(self.model.device, self.model.dtype), **given)
 
     def _add_times(
         self, encoded: BaseModelOutput, clips: Sequence[MovingClip], found: list[list[Piece]], frames: list[int]
@@ -160,13 +153,8 @@ class SequentialDecoder:
         if not rows:
             return
         prompts = [clips[row].prompt for row in rows]
-        aligned = token_times(
-            self.model,
-            _rows_of(encoded, rows),
-            prompts,
-            [texts[row] for row in rows],
-            [frames[row] for row in rows],
-            self.kinds,
+        aligned = self._token_times(
+            _rows_of(encoded, rows), prompts, [texts[row] for row in rows], [frames[row] for row in rows]
         )
         for row, times in zip(rows, aligned, strict=True):
             begin = 0
@@ -176,10 +164,15 @@ class SequentialDecoder:
                 piece.times = times[begin : end + 1]
                 begin = end
 
-    def _attempts(self, encoded: BaseModelOutput, clips: Sequence[MovingClip]) -> list[_Attempt | None]:
+    def _token_times(
+        self, encoded: BaseModelOutput, prompts: list[list[int]], texts: list[list[int]], frames: list[int]
+    ) -> list[list[float]]:
+        return token_times(self.model, encoded, prompts, texts, frames, self.kinds)
+
+    def _attempts(self, encoded: BaseModelOutput, clips: Sequence[MovingClip]) -> list[Attempt | None]:
         """The first attempt at each window that is not doubtful, or the last; `None` for silence."""
         silence = self._silence(encoded, clips)
-        attempts: list[_Attempt | None] = [None for _ in clips]
+        attempts: list[Attempt | None] = [None for _ in clips]
         waiting = list(range(len(clips)))
         for temperature in self.fallback.temperatures:
             # The draws for a row must not depend on its neighbours.
@@ -203,7 +196,7 @@ class SequentialDecoder:
         outputs = self.model(encoder_outputs=encoded, decoder_input_ids=start, use_cache=False)
         return outputs.logits[:, 0].float().softmax(dim=-1)[:, self.kinds.no_timestamps - 1].tolist()
 
-    def _generate(self, encoded: BaseModelOutput, clips: Sequence[MovingClip], temperature: float) -> list[_Attempt]:
+    def _generate(self, encoded: BaseModelOutput, clips: Sequence[MovingClip], temperature: float) -> list[Attempt]:
         """Decode windows once; above temperature 0 one at a time, each with its clip's own random draws."""
         prompts = torch.tensor([clip.prompt for clip in clips], device=self.model.device)
         config = self._config(prompts.shape[1], temperature)
@@ -233,7 +226,7 @@ class SequentialDecoder:
         config.return_dict_in_generate = config.output_scores = True
         return config
 
-    def _read_attempts(self, output: Any, begin: int, temperature: float) -> list[_Attempt]:
+    def _read_attempts(self, output: Any, begin: int, temperature: float) -> list[Attempt]:
         generated = output.sequences[:, begin:]
         logs = _log_probabilities(output, generated, temperature).cpu()
         attempts = []
@@ -242,10 +235,10 @@ class SequentialDecoder:
             # The end of text counts where it was written.
             counted = tokens[: len(text) + 1]
             attempts.append(
-                _Attempt(
+                Attempt(
                     text,
                     float(logs[row, : len(counted)].sum()) / len(counted),
-                    _compression_ratio(counted, self.model.config.vocab_size),
+                    compression_ratio_of(counted, self.model.config.vocab_size),
                 )
             )
         return attempts
@@ -266,6 +259,21 @@ class SequentialDecoder:
             clip.random_state = torch.cuda.get_rng_state(device) if on_cuda else torch.get_rng_state()
 
 
+def features_of(
+    model: AnyWhisper, clips: Sequence[MovingClip], frames: list[int], contexts: list[int]
+) -> torch.Tensor:
+    """Features `(batch, mel, frames)` of the next windows of some clips, of which `frames` are audio."""
+    if is_true_length(model):
+        return stacked([clip.window(context) for clip, context in zip(clips, contexts, strict=True)])
+    # Zeros behind the audio, as in `generate` and in openai's code, not the features of silence.
+    return stacked(
+        [
+            pad(clip.window(length), (0, context - length))
+            for clip, length, context in zip(clips, frames, contexts, strict=True)
+        ]
+    )
+
+
 def _rows_of(encoded: BaseModelOutput, rows: list[int]) -> BaseModelOutput:
     # A new one for every call: beam search repeats the rows of the one that it gets.
     chosen: dict[str, Any] = {name: value[rows] for name, value in encoded.items() if isinstance(value, torch.Tensor)}
@@ -284,7 +292,7 @@ def _log_probabilities(output: Any, generated: torch.Tensor, temperature: float)
     return torch.cat(found, dim=1)
 
 
-def _compression_ratio(tokens: list[int], vocabulary: int) -> float:
+def compression_ratio_of(tokens: list[int], vocabulary: int) -> float:
     """Bytes of the ids over bytes of their zlib compression, as transformers counts them."""
     width = int(math.log2(vocabulary) / 8) + 1
     raw = b"".join(token.to_bytes(width, "little") for token in tokens)

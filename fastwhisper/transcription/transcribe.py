@@ -4,18 +4,20 @@ import os
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from transformers import WhisperForConditionalGeneration, WhisperProcessor
+from transformers import WhisperProcessor
 
 from ..data.audio import SAMPLING_RATE, AudioSource, Samples, audio_source
 from ..data.stored_audio import store_audio
 from ..errors import InputError
 from ..modeling.whisper_generation_config import complete_generation_config
 from .checkpoints import load_checkpoint
+from .ctranslate2_whisper import AnyWhisper, is_ctranslate2, load_ctranslate2
 from .decoding import GenerationOptions, check_prompt, decode_windows, window_seconds
 from .token_kinds import TokenKinds
 from .transcripts import Transcription
 
-Checkpoint: TypeAlias = str | os.PathLike | tuple[WhisperForConditionalGeneration, WhisperProcessor]
+Checkpoint: TypeAlias = str | os.PathLike | tuple[AnyWhisper, WhisperProcessor]
+ENGINES = ("transformers", "ctranslate2")
 
 
 def transcribe(
@@ -32,6 +34,7 @@ def transcribe(
     device: str | None = None,
     dtype: str | None = None,
     trust_remote_code: bool = False,
+    engine: str = "transformers",
 ) -> Transcription:
     r"""Transcribe a recording of any length with a Whisper or a student of one.
 
@@ -49,9 +52,9 @@ def transcribe(
         audio (`AudioSource`, `np.ndarray`, `torch.Tensor` or `tuple`):
             Anything that [`load_audio`] reads: a path, the bytes of a file, a dictionary with `array` and
             `sampling_rate`; just samples, assumed to be at 16 kHz; or samples and their sampling rate.
-        model (`str`, `os.PathLike` or `tuple[WhisperForConditionalGeneration, WhisperProcessor]`):
-            Name on the Hub or folder; for several recordings the pair that [`load_checkpoint`] returns, so that it is
-            loaded once.
+        model (`str`, `os.PathLike` or `tuple[AnyWhisper, WhisperProcessor]`):
+            Name on the Hub or folder; for several recordings the pair that [`load_checkpoint`] or [`load_ctranslate2`]
+            returns, so that it is loaded once.
         language (`str`, *optional*):
             Code or English name; by default the model's own, or auto-detected.
         task (`str`, *optional*, defaults to `"transcribe"`):
@@ -68,7 +71,9 @@ def transcribe(
         seed (`int`, *optional*, defaults to 0):
             Seed for sampling at temperatures above 0.
         device, dtype, trust_remote_code (*optional*):
-            As for [`load_checkpoint`], if `model` is a name or folder.
+            As for [`load_checkpoint`] or [`load_ctranslate2`], if `model` is a name or folder.
+        engine (`str`, *optional*, defaults to `"transformers"`):
+            Or `ctranslate2`, for a folder that `fastwhisper export --to ctranslate2` wrote.
 
     Returns:
         [`Transcription`]: `segments`, decoded as they are read; `text`, `language`, `duration`.
@@ -86,7 +91,7 @@ def transcribe(
         seed=seed,
     )
     samples = store_audio(audio_source(audio))
-    whisper, processor = load_pair(model, device, dtype, trust_remote_code)
+    whisper, processor = load_pair(model, device, dtype, trust_remote_code, engine)
     check_prompt(whisper.generation_config, language, task)
     window_seconds(whisper, processor)
     windows = (window for _, window in decode_windows(whisper, processor, [samples], options))
@@ -94,14 +99,25 @@ def transcribe(
 
 
 def load_pair(
-    model: Checkpoint, device: str | None = None, dtype: str | None = None, trust_remote_code: bool = False
-) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
+    model: Checkpoint,
+    device: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+    engine: str = "transformers",
+) -> tuple[AnyWhisper, WhisperProcessor]:
     """A model and its processor, loaded unless they are given; a generation config is completed if needed.
 
     Raises:
-        InputError: for a checkpoint that cannot be loaded, or for a device or dtype with a loaded model.
+        InputError: for a checkpoint that cannot be loaded, an unknown engine, or for a device or dtype with a loaded
+            model.
     """
+    if engine not in ENGINES:
+        raise InputError(f"there is no engine {engine!r}; choose one of {', '.join(ENGINES)}")
     if isinstance(model, str | os.PathLike):
+        if engine == "ctranslate2":
+            return load_ctranslate2(model, device, dtype)
+        if is_ctranslate2(model):
+            raise InputError(f"{model} holds a model of CTranslate2: add --engine ctranslate2")
         return load_checkpoint(os.fspath(model), device, dtype, trust_remote_code)
     if device is not None or dtype is not None:
         raise InputError("device and dtype only apply to a model given by name; a loaded model has its own")

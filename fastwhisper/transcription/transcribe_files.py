@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from transformers import WhisperForConditionalGeneration, WhisperProcessor
+from transformers import WhisperProcessor
 
 from ..data.audio import SAMPLING_RATE
 from ..data.stored_audio import store_audio
 from ..errors import InputError
 from ..files import check_writable, write_whole
 from ..progress import progress_bar, set_aside
+from .ctranslate2_whisper import AnyWhisper
 from .decoding import GenerationOptions, check_prompt, decode_windows, window_seconds
 from .recordings import Recording, find_recordings, output_paths, public_name
 from .subtitles import WRITERS
@@ -35,6 +36,7 @@ def transcribe_files(
     device: str | None = None,
     dtype: str | None = None,
     trust_remote_code: bool = False,
+    engine: str = "transformers",
     standard_input: BinaryIO | None = None,
     show_progress: bool = False,
 ) -> Iterator[tuple[str, Transcript | InputError]]:
@@ -49,7 +51,7 @@ def transcribe_files(
         output (`str` or `os.PathLike`, *optional*): Folder for the transcripts; without it nothing is written.
         formats (`Sequence[str]`, *optional*, defaults to `("txt",)`): `txt`, `srt`, `vtt`, `json`; in all but `txt`
             segments have times.
-        language, task, word_timestamps, num_beams, seed, device, dtype, trust_remote_code (*optional*):
+        language, task, word_timestamps, num_beams, seed, device, dtype, trust_remote_code, engine (*optional*):
             As for [`transcribe`].
         batch_size (`int`, *optional*, defaults to 8): Recordings decoded together, if each fits a window.
         standard_input (`BinaryIO`, *optional*): Read for the file `-`.
@@ -78,7 +80,7 @@ def transcribe_files(
     yield from problems
     if not recordings:
         return
-    whisper, processor = load_pair(model, device, dtype, trust_remote_code)
+    whisper, processor = load_pair(model, device, dtype, trust_remote_code, engine)
     check_prompt(whisper.generation_config, language, task)
     for path in (path for targets in paths.values() for path in targets):
         check_writable(path)
@@ -97,7 +99,7 @@ def transcribe_files(
 
 
 def _transcribe(
-    model: WhisperForConditionalGeneration,
+    model: AnyWhisper,
     processor: WhisperProcessor,
     recordings: Sequence[Recording],
     options: GenerationOptions,

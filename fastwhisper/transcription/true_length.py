@@ -4,32 +4,32 @@ from collections.abc import Sequence
 
 import torch
 from torch.nn.functional import pad
-from transformers import WhisperForConditionalGeneration
 
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
 from ..modeling.true_length_whisper import context_frames
+from .ctranslate2_whisper import AnyWhisper, CTranslate2Whisper
 
 
-def is_true_length(model: WhisperForConditionalGeneration) -> bool:
+def is_true_length(model: AnyWhisper) -> bool:
     """Whether a model is given clips at their own length. The stock class reads 30 s, whatever its config says."""
-    return isinstance(model, FastWhisperForConditionalGeneration) and bool(model.config.true_length)
+    takes_any = isinstance(model, FastWhisperForConditionalGeneration | CTranslate2Whisper)
+    return takes_any and bool(model.config.true_length)
 
 
-def context_of(model: WhisperForConditionalGeneration, frames: int) -> int:
+def context_of(model: AnyWhisper, frames: int) -> int:
     """Feature frames that a model is given of audio with so many: the window, unless it is at true length."""
     window = 2 * model.config.max_source_positions
     return context_frames(frames, model.config.true_length_margin, window) if is_true_length(model) else window
 
 
-def context_batches(
-    model: WhisperForConditionalGeneration, contexts: Sequence[int], batch_size: int
-) -> list[list[int]]:
+def context_batches(model: AnyWhisper, contexts: Sequence[int], batch_size: int) -> list[list[int]]:
     """Indices in batches of at most `batch_size`, the shortest contexts first.
 
     A batch may join neighbouring lengths where the attention can mask what is behind the shorter ones: a row is then
-    computed as it is alone, and a step of the decoder costs about the same for one row as for eight.
+    computed as it is alone, and a step of the decoder costs about the same for one row as for eight. CTranslate2's
+    cannot.
     """
-    can_mask = model.config._attn_implementation in ("eager", "sdpa")
+    can_mask = not isinstance(model, CTranslate2Whisper) and model.config._attn_implementation in ("eager", "sdpa")
     batches: list[list[int]] = []
     for index in sorted(range(len(contexts)), key=lambda index: contexts[index]):
         if batches and len(batches[-1]) < batch_size and (can_mask or contexts[batches[-1][-1]] == contexts[index]):
