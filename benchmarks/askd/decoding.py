@@ -11,6 +11,7 @@ from fastwhisper.data.collator import IGNORED, SpeechCollator
 from fastwhisper.modeling.waveforms import SAMPLING_RATE
 from fastwhisper.transcription.decoding import known_languages
 from fastwhisper.transcription.token_kinds import TokenKinds
+from fastwhisper.transcription.true_length import most_tokens
 
 from .speech_sets import Clip, Ear
 
@@ -25,16 +26,16 @@ def all_texts(
     ear: Ear,
     clips: Sequence[Clip],
     batch_size: int,
-    most_tokens: int | None = None,
+    most: int | None = None,
     beside: Callable[[list[Clip], Any], None] | None = None,
 ) -> list[str]:
     """Greedy text of every clip, in their order, as `transcribe` gives it.
 
     Args:
-        most_tokens (`int`, *optional*): where a text is cut; by default as many as the decoder takes.
+        most (`int`, *optional*): where a text is cut; by default as `transcribe` does.
         beside (`Callable`, *optional*): is called with every batch of clips and the output of the encoder, once.
     """
-    most = min(most_tokens or MOST, ear.model.config.max_target_positions)
+    most = min(most or MOST, ear.model.config.max_target_positions)
     found: dict[int, str] = {}
     waiting = list(range(len(clips)))
     for again in (False, True):
@@ -43,10 +44,12 @@ def all_texts(
             indices = [waiting[place] for place in places]
             batch = [clips[index] for index in indices]
             seconds = max(clip.samples for clip in batch) / SAMPLING_RATE
-            limit = most if again else min(most, _FIRST_TOKENS + round(_TOKENS_A_SECOND * seconds))
-            for index, (text, is_whole) in zip(indices, texts(ear, batch, encoded, limit), strict=True):
-                found[index] = text
-                unfinished += [index] if not is_whole and limit < most else []
+            last = [min(most, most_tokens(ear.model, ear.context(clip))) for clip in batch]
+            first = _FIRST_TOKENS + round(_TOKENS_A_SECOND * seconds)
+            limits = last if again else [min(each, first) for each in last]
+            for row, (text, is_whole) in enumerate(texts(ear, batch, encoded, limits)):
+                found[indices[row]] = text
+                unfinished += [indices[row]] if not is_whole and limits[row] < last[row] else []
             if beside is not None and not again:
                 beside(batch, encoded)
         waiting = unfinished
@@ -54,8 +57,8 @@ def all_texts(
 
 
 @torch.no_grad()
-def texts(ear: Ear, clips: Sequence[Clip], encoded: Any, most_tokens: int) -> list[tuple[str, bool]]:
-    """Greedy text of a batch of clips of one language, up to a number of tokens, and whether it ends before."""
+def texts(ear: Ear, clips: Sequence[Clip], encoded: Any, limits: Sequence[int]) -> list[tuple[str, bool]]:
+    """Greedy text of a batch of clips of one language, each up to a number of tokens, and whether it ends before."""
     model: WhisperForConditionalGeneration = ear.model
     options: dict[str, Any] = {}
     if known_languages(model.generation_config):
@@ -65,12 +68,13 @@ def texts(ear: Ear, clips: Sequence[Clip], encoded: Any, most_tokens: int) -> li
         return_timestamps=False,
         # Behind a time that a model writes all the same `generate` would go on with another window.
         force_unique_generate_call=True,
-        max_length=most_tokens,
+        max_length=max(limits),
         **options,
     )
     tokenizer = ear.processor.tokenizer
     kinds = TokenKinds(tokenizer)
-    return [(kinds.text(tokens), tokenizer.eos_token_id in tokens) for tokens in sequences.tolist()]
+    cut = [tokens[:limit] for tokens, limit in zip(sequences.tolist(), limits, strict=True)]
+    return [(kinds.text(tokens), tokenizer.eos_token_id in tokens) for tokens in cut]
 
 
 def padded_sequences(

@@ -72,7 +72,7 @@ class Ear:
         """Batches of clips of one language and like length: their indices, and the output of the encoder."""
 
         def order(index: int) -> tuple[str, int]:
-            return (str(clips[index].language), self._context(clips[index]))
+            return (str(clips[index].language), self.context(clips[index]))
 
         batch: list[int] = []
         for index in sorted(range(len(clips)), key=order):
@@ -86,7 +86,7 @@ class Ear:
     @torch.no_grad()
     def encoded(self, clips: Sequence[Clip]) -> TrueLengthEncoderOutput:
         """The output of the encoder `(batch, positions, hidden)`, each clip in its own context."""
-        contexts = [self._context(clip) for clip in clips]
+        contexts = [self.context(clip) for clip in clips]
         found: list[torch.Tensor | None] = [self._read(*pair) for pair in zip(clips, contexts, strict=True)]
         missing = [index for index, states in enumerate(found) if states is None]
         if missing:
@@ -102,7 +102,8 @@ class Ear:
         positions = torch.tensor(lengths, device=self.model.device) if len(set(lengths)) > 1 else None
         return TrueLengthEncoderOutput(pad_sequence(rows, batch_first=True), positions=positions)
 
-    def _context(self, clip: Clip) -> int:
+    def context(self, clip: Clip) -> int:
+        """Feature frames that the model is given of a clip."""
         return context_of(self.model, sample_frames(clip.samples, self.processor.feature_extractor))
 
     def _read(self, clip: Clip, context: int) -> torch.Tensor | None:

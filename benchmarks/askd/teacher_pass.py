@@ -94,7 +94,7 @@ def _hear(clips: Sequence[Clip], states: TeacherStates, ear: Ear) -> list[str]:
     encoded = ear.encoded(clips)
     # A text that never stops is cut: the filter leaves it out, and as a label it must fit the decoder.
     most = min(_MOST_TOKENS, ear.model.config.max_target_positions // 2)
-    written = [text for text, _ in texts(ear, clips, encoded, most)]
+    written = [text for text, _ in texts(ear, clips, encoded, [most] * len(clips))]
     its = [replace(clip, text=text) for clip, text in zip(clips, written, strict=True)]
     for spoken in (clips, its):
         sequences, inputs, targets = padded_sequences(ear, spoken)

@@ -71,6 +71,7 @@ class CTranslate2Whisper:
         num_beams: int = 1,
         temperature: float = 0.0,
         seed: int = 0,
+        most_tokens: int | None = None,
     ) -> list[Generated]:
         """Decode rows of one length; with times, unless the prompts end with `<|notimestamps|>`.
 
@@ -80,6 +81,7 @@ class CTranslate2Whisper:
             num_beams (`int`, *optional*, defaults to 1): 1 is greedy.
             temperature (`float`, *optional*, defaults to 0.0): above 0 tokens are drawn, without beams.
             seed (`int`, *optional*, defaults to 0): of the draws.
+            most_tokens (`int`, *optional*): most ids of a row, its prompt among them.
         """
         import ctranslate2
 
@@ -93,6 +95,8 @@ class CTranslate2Whisper:
         else:
             sampling = {"beam_size": num_beams}
         room = self._room(len(prompts[0]))
+        if most_tokens is not None:
+            room = min(room, most_tokens - len(prompts[0]))
         # CTranslate2 writes half of its maximum at most, and counts all of the prompt but its last id.
         results = self.model.generate(
             _storage(encoded),

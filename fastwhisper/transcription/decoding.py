@@ -19,7 +19,7 @@ from .recording_features import RecordingFeatures, context_features
 from .sequential import FRAMES_PER_SECOND, Fallback, MovingClip, SequentialDecoder
 from .token_kinds import Piece, TokenKinds
 from .transcripts import Segment, Transcript, Transcription, Window
-from .true_length import context_batches, context_of, is_true_length, stacked
+from .true_length import context_batches, context_of, is_true_length, most_tokens, stacked
 from .word_times import words
 
 TASKS = ("transcribe", "translate")
@@ -174,7 +174,7 @@ def _decode_whole(
         [context_features(clip, extractor, frames) for clip, frames in zip(clips, contexts, strict=True)]
     )
     if isinstance(model, CTranslate2Whisper):
-        languages, sequences = _text_of_ctranslate2(model, features, options)
+        languages, sequences = _text_of_ctranslate2(model, features, contexts, options)
     else:
         languages, sequences = _text_of_transformers(model, features, contexts, options)
     kinds = TokenKinds(processor.tokenizer)
@@ -185,14 +185,16 @@ def _decode_whole(
 
 
 def _text_of_ctranslate2(
-    model: CTranslate2Whisper, features: torch.Tensor, options: GenerationOptions
+    model: CTranslate2Whisper, features: torch.Tensor, contexts: list[int], options: GenerationOptions
 ) -> tuple[list[str | None], list[list[int]]]:
     """Languages and token ids of a batch."""
     config = model.generation_config
     encoded = model.encode(features)
     languages = _languages(model, encoded, [], options)
     prompts = [[*_prompt(config, language, options.task), config.no_timestamps_token_id] for language in languages]
-    return languages, [found.tokens for found in model.generate(encoded, prompts, options.num_beams)]
+    # Clips of different contexts are never in one batch.
+    found = model.generate(encoded, prompts, options.num_beams, most_tokens=most_tokens(model, contexts[0]))
+    return languages, [each.tokens for each in found]
 
 
 def _text_of_transformers(
@@ -205,9 +207,12 @@ def _text_of_transformers(
         # The model would look for the end itself, and cut off a clip's own silence. Without times there is one window;
         # where a model writes some all the same, `generate` would go on behind them, with what this is not true of.
         inputs.update(context_frames=torch.tensor(contexts), force_unique_generate_call=True)
-    if config.max_length is None and config.max_new_tokens is None:
+    # Which beam is best depends on where all of them end: for a row it would be another one in another batch.
+    most = model.config.max_target_positions
+    limits = [most_tokens(model, context) if options.num_beams == 1 else most for context in contexts]
+    if config.max_new_tokens is None:
         # By default transformers stops after 20 tokens.
-        inputs["max_length"] = model.config.max_target_positions
+        inputs["max_length"] = min(max(limits), config.max_length or most)
     with _evaluating(model):
         batch = features.to(model.device, model.dtype)
         languages = _languages(model, batch, contexts, options)
@@ -218,7 +223,8 @@ def _text_of_transformers(
             sequences = model.generate(
                 input_features=batch, return_timestamps=False, num_beams=options.num_beams, **inputs
             )
-    return languages, sequences.tolist()
+    # A row must not have more for a longer one beside it.
+    return languages, [ids[:limit] for ids, limit in zip(sequences.tolist(), limits, strict=True)]
 
 
 def _decode_moving(

@@ -6,8 +6,13 @@ import torch
 from torch.nn.functional import pad
 
 from ..modeling.modeling_fastwhisper import FastWhisperForConditionalGeneration
-from ..modeling.true_length_whisper import context_frames
+from ..modeling.true_length_whisper import FRAMES_PER_SECOND, context_frames
 from .ctranslate2_whisper import AnyWhisper, CTranslate2Whisper
+
+# Whisper's decoder has 15 positions for each second of its window; scripts that take several tokens for a letter need
+# more of them for a while.
+_TOKENS_A_SECOND = 24
+_TOKENS_OF_ANY = 32
 
 
 def is_true_length(model: AnyWhisper) -> bool:
@@ -20,6 +25,18 @@ def context_of(model: AnyWhisper, frames: int) -> int:
     """Feature frames that a model is given of audio with so many: the window, unless it is at true length."""
     window = 2 * model.config.max_source_positions
     return context_frames(frames, model.config.true_length_margin, window) if is_true_length(model) else window
+
+
+def most_tokens(model: AnyWhisper, context: int) -> int:
+    """Label positions that a clip of so many feature frames may take up, its prompt among them.
+
+    A model that repeats itself goes on to the last position of its decoder, hundreds of words for a clip of three
+    seconds. At true length it has to stop where nobody could have said more.
+    """
+    most = model.config.max_target_positions
+    if not is_true_length(model):
+        return most
+    return min(most, _TOKENS_OF_ANY + round(_TOKENS_A_SECOND * context / FRAMES_PER_SECOND))
 
 
 def context_batches(model: AnyWhisper, contexts: Sequence[int], batch_size: int) -> list[list[int]]:

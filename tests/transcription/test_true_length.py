@@ -187,6 +187,18 @@ def test_the_language_is_heard_at_true_length():
         assert len({each.language for each in found}) > 1
 
 
+def test_a_text_that_never_ends_stops_where_nobody_could_have_said_more(demo_tokenizer, processor):
+    model = at_true_length(demo_tokenizer, max_target_positions=448)
+    model.generation_config.suppress_tokens += [demo_tokenizer.eos_token_id]
+    alone = [next(iter(decode_windows(model, processor, [clip], PLAIN)))[1].tokens for clip in CLIPS]
+    assert [len(tokens) for tokens in alone] == [32 + 24 * seconds for seconds in HEARD]
+    together = {index: window.tokens for index, window in decode_windows(model, processor, CLIPS, PLAIN)}
+    assert [together[index] for index in range(len(CLIPS))] == alone
+    model.config.true_length, model.generation_config.force_unique_generate_call = False, True
+    (_, whole) = next(iter(decode_windows(model, processor, CLIPS[:1], PLAIN)))
+    assert len(whole.tokens) == 448
+
+
 # ---- what is heard ----
 
 
