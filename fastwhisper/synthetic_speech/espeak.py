@@ -5,7 +5,7 @@ eSpeak NG is a formant synthesiser: its voices can prove that a pipeline works, 
 
 import ctypes
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -86,10 +86,10 @@ class SyntheticVoice:
     pitch_range: int = 50
 
 
-def sample_voice(rng: random.Random, variants: list[str], accents: Sequence[str] = ACCENTS) -> SyntheticVoice:
-    """A voice with a random rate, pitch and range, its accent drawn from `accents`, its speaker from `variants`."""
+def sample_voice(rng: random.Random, variants: list[str]) -> SyntheticVoice:
+    """A voice with a random rate, pitch and range, its accent drawn from `ACCENTS`, its speaker from `variants`."""
     return SyntheticVoice(
-        accent=rng.choice(accents),
+        accent=rng.choice(ACCENTS),
         variant=rng.choice(variants),
         rate=rng.randint(165, 240),
         pitch=rng.randint(25, 75),
@@ -196,7 +196,6 @@ def compose_clip(
     max_seconds: float,
     signal_to_noise_db: tuple[float, float] = (10.0, 40.0),
     several: bool = True,
-    accents: Sequence[str] = ACCENTS,
     room: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
 ) -> SyntheticClip:
     """Speak one to three texts in one voice, with pauses and noise, in at most `max_seconds`.
@@ -211,11 +210,10 @@ def compose_clip(
         max_seconds (`float`): longest clip, usually the window of the model.
         signal_to_noise_db (`tuple[float, float]`): range of the noise.
         several (`bool`, *optional*, defaults to `True`): allow more than one text per clip.
-        accents (`Sequence[str]`, *optional*): accents to draw from.
         room (`Callable`, *optional*): makes of samples what is heard of them, for example [`reverberate`].
     """
     rng, generator = random.Random(seed), np.random.default_rng(seed)
-    voice = sample_voice(rng, variants, accents)
+    voice = sample_voice(rng, variants)
     fill = several and rng.random() < 1 / 3
     limit = round(max_seconds * SAMPLING_RATE)
     pieces: list[np.ndarray] = []

@@ -11,10 +11,10 @@ import pytest
 from fastwhisper.synthetic_speech import commands, espeak
 from fastwhisper.synthetic_speech.hotel import (
     HELD_OUT_VARIANTS,
-    HOTEL_ACCENTS,
     TRAINING_VARIANTS,
     compose_request,
     sample_request,
+    sample_sentence,
     vocabulary,
 )
 from fastwhisper.synthetic_speech.rooms import REVERBERATION_SECONDS, reverberate
@@ -36,6 +36,12 @@ def test_grammar_says_its_vocabulary_and_most_of_it_is_new_to_the_teacher():
     assert {len(request.split()) for request in requests} <= set(range(4, 10))
 
 
+def test_half_of_the_sentences_are_what_the_teacher_knows():
+    rng = random.Random(0)
+    said = [set(sample_sentence(rng).split()) for _ in range(2_000)]
+    assert 0.45 < np.mean([words <= commands.vocabulary() for words in said]) < 0.6
+
+
 def test_teacher_training_and_held_out_voices_are_all_different():
     heard_by_the_teacher = {*espeak.TRAINING_VARIANTS, *espeak.HELD_OUT_VARIANTS}
     assert not set(TRAINING_VARIANTS) & set(HELD_OUT_VARIANTS)
@@ -45,7 +51,7 @@ def test_teacher_training_and_held_out_voices_are_all_different():
 def test_every_voice_and_accent_speaks():
     pytest.importorskip("espeakng_loader", reason="needs eSpeak NG: pip install fastwhisper[demo]")
     for index, variant in enumerate([*TRAINING_VARIANTS, *HELD_OUT_VARIANTS]):
-        voice = espeak.SyntheticVoice(HOTEL_ACCENTS[index % len(HOTEL_ACCENTS)], variant)
+        voice = espeak.SyntheticVoice(espeak.ACCENTS[index % len(espeak.ACCENTS)], variant)
         samples = espeak.synthesizer().speak("may i speak to the manager please", voice)
         assert 1.0 < samples.size / 16_000 < 4.0 and 0.02 < abs(samples).max() < 1.1, variant
 
