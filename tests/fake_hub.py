@@ -38,6 +38,7 @@ STUDENT_FILES = {
     "modeling_fastwhisper.py",
     "preprocessor_config.json",
     "processor_config.json",
+    "one_token_whisper.py",
     "saved_folder.py",
     "special_tokens_map.json",
     "tokenizer.json",

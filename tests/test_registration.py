@@ -149,6 +149,7 @@ def test_our_model_with_a_config_from_remote_code_is_saved_with_all_its_code(kin
         "configuration_fastwhisper.py",
         "greedy_whisper.py",
         "modeling_fastwhisper.py",
+        "one_token_whisper.py",
         "saved_folder.py",
         "true_length_whisper.py",
         "whisper_generation_config.py",

@@ -27,6 +27,7 @@ CODE = {
     "configuration_fastwhisper.py",
     "modeling_fastwhisper.py",
     "greedy_whisper.py",
+    "one_token_whisper.py",
     "saved_folder.py",
     "true_length_whisper.py",
     "whisper_generation_config.py",
