@@ -7,7 +7,7 @@ import pytest
 
 from fastwhisper.cli.main import main
 from fastwhisper.conversion import export as module
-from fastwhisper.demo.run import PACKAGED_TEACHER
+from fastwhisper.demo.training import PACKAGED_TEACHER
 
 from ..engines import write_tiny_student
 from ..recordings import write_noise

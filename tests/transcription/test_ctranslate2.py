@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fastwhisper.conversion.export import export
-from fastwhisper.demo.run import PACKAGED_TEACHER
+from fastwhisper.demo.training import PACKAGED_TEACHER
 from fastwhisper.errors import InputError
 from fastwhisper.evaluation.metrics import word_error_rate
 from fastwhisper.transcription.checkpoints import load_checkpoint
