@@ -1,6 +1,7 @@
 """`fastwhisper demo`: what it writes and prints, and what it refuses before it does anything."""
 
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +15,15 @@ from ..sounds import write_speech_folder
 from .conftest import SENTENCES
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def level_of_the_log():
+    """The demo silences the package for its process, and with it every later test that reads the log."""
+    logger = logging.getLogger("fastwhisper")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 def test_the_student_is_at_true_length_and_was_measured_beside_its_teacher(demo_folder):
