@@ -5,7 +5,7 @@ import numpy as np
 from ..modeling.waveforms import SAMPLING_RATE
 
 REVERBERATION_SECONDS = (0.15, 0.45)
-DIRECT_TO_REVERBERANT_DB = (8.0, 20.0)
+DIRECT_TO_REVERBERANT_DB = (10.0, 25.0)
 
 
 def reverberate(samples: np.ndarray, generator: np.random.Generator) -> np.ndarray:
