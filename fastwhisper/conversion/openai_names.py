@@ -1,8 +1,10 @@
-"""The names of a Whisper's weights in openai-whisper and whisper.cpp."""
+"""The names of a Whisper's weights and sizes in openai-whisper and whisper.cpp."""
 
 import re
 
 from transformers import WhisperConfig
+
+from ..errors import InputError
 
 # In this order: a name that holds another one comes first.
 _PARTS = (
@@ -32,6 +34,16 @@ def openai_name(name: str) -> str:
     for ours, theirs in _PARTS:
         name = name.replace(ours, theirs)
     return name
+
+
+def check_widths(config: WhisperConfig, engine: str) -> None:
+    """Check that the feed-forward layers are as wide as openai's, which names no width for them.
+
+    Raises:
+        InputError: if they are not; the message names the engine.
+    """
+    if {config.encoder_ffn_dim, config.decoder_ffn_dim} != {4 * config.d_model}:
+        raise InputError(f"{engine} takes only feed-forward layers of 4 x d_model = {4 * config.d_model}")
 
 
 def dimensions(config: WhisperConfig) -> dict[str, int]:

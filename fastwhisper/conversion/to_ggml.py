@@ -13,7 +13,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from ..errors import InputError
-from .openai_names import OUTPUT_LAYER, dimensions, openai_name
+from .openai_names import OUTPUT_LAYER, check_widths, dimensions, openai_name
 
 FILE = "ggml-model.bin"
 # whisper.cpp finds control tokens by the size of the vocabulary: that of openai's English model is the smallest.
@@ -35,8 +35,7 @@ def check_ggml(model: WhisperForConditionalGeneration) -> None:
     config = model.config
     if config.vocab_size < _LEAST_VOCABULARY:
         raise InputError(f"whisper.cpp needs a vocabulary of openai, and this model's has {config.vocab_size} tokens")
-    if {config.encoder_ffn_dim, config.decoder_ffn_dim} != {4 * config.d_model}:
-        raise InputError(f"whisper.cpp takes only feed-forward layers of 4 x d_model = {4 * config.d_model}")
+    check_widths(config, "whisper.cpp")
 
 
 def write_ggml(

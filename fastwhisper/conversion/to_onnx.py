@@ -1,4 +1,4 @@
-"""A Whisper for ONNX Runtime: an encoder, and a decoder with a cache, by torch's own exporter.
+"""A Whisper for ONNX Runtime: an encoder, and a decoder without a cache, by torch's own exporter.
 
 optimum's exporter for ONNX needs a transformers before version 5.
 """

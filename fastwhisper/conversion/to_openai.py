@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from ..errors import InputError
-from .openai_names import OUTPUT_LAYER, dimensions, openai_name
+from .openai_names import OUTPUT_LAYER, check_widths, dimensions, openai_name
 
 FILE = "model.pt"
 
@@ -20,13 +19,11 @@ def write_openai(model: WhisperForConditionalGeneration, folder: Path) -> None:
     Raises:
         InputError: for a feed-forward layer of another width than openai's code builds.
     """
-    config = model.config
-    if {config.encoder_ffn_dim, config.decoder_ffn_dim} != {4 * config.d_model}:
-        raise InputError(f"openai-whisper takes only feed-forward layers of 4 x d_model = {4 * config.d_model}")
+    check_widths(model.config, "openai-whisper")
     weights = {
         openai_name(name): weight.contiguous() for name, weight in model.state_dict().items() if name != OUTPUT_LAYER
     }
-    torch.save({"dims": dimensions(config), "model_state_dict": weights}, folder / FILE)
+    torch.save({"dims": dimensions(model.config), "model_state_dict": weights}, folder / FILE)
 
 
 def alignment_dump(model: WhisperForConditionalGeneration) -> bytes:

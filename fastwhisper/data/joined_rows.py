@@ -111,11 +111,10 @@ def join_rows(
     for index, row in enumerate(without_audio):
         is_prepared = seconds[index] is None or prepared_labels(row) is not None
         tokens = 0 if is_prepared else encoder.longest(row) + 2  # and the timestamps around it
-        if is_prepared or tokens > max_target_positions:
+        is_unchanged = is_prepared or tokens > max_target_positions
+        if is_unchanged:
             unchanged.add(len(members))
-            members.append([index])
-            continue
-        if not drawn[index]:
+        if is_unchanged or not drawn[index]:
             members.append([index])
             continue
         speaker = (row.get("speaker"), encoder.row_language(row))
