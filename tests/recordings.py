@@ -26,9 +26,9 @@ def tiny_processor(tokenizer: WhisperTokenizer, seconds: int = 2) -> WhisperProc
     return WhisperProcessor(WhisperFeatureExtractor(chunk_length=seconds), tokenizer)
 
 
-def save_checkpoint(model: PreTrainedModel, tokenizer: WhisperTokenizer, folder: Path) -> Path:
+def save_checkpoint(model: PreTrainedModel, tokenizer: WhisperTokenizer, folder: Path, seconds: int = 2) -> Path:
     model.save_pretrained(folder)
-    tiny_processor(tokenizer).save_pretrained(folder)
+    tiny_processor(tokenizer, seconds).save_pretrained(folder)
     return folder
 
 

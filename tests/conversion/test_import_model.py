@@ -17,7 +17,7 @@ from fastwhisper.errors import InputError
 from fastwhisper.transcription.checkpoints import load_checkpoint
 
 from ..engines import transcripts, write_tiny_student
-from ..recordings import noise, save_checkpoint, tiny_processor
+from ..recordings import noise, save_checkpoint
 from ..tiny_models import tiny_whisper
 from ..whisper_assets import whisper_tokenizer
 
@@ -100,8 +100,7 @@ def openai(tmp_path_factory):
     place = tmp_path_factory.mktemp("openai")
     tokenizer = whisper_tokenizer()
     model = tiny_whisper(tokenizer, 30, 1, 2, d_model=16, ffn_dim=64, max_target_positions=448)
-    model.save_pretrained(place / "whisper")
-    tiny_processor(tokenizer, 30).save_pretrained(place / "whisper")
+    save_checkpoint(model, tokenizer, place / "whisper", 30)
     return model, export(place / "whisper", "openai", place / "openai")
 
 

@@ -12,7 +12,7 @@ from fastwhisper.evaluation.metrics import word_error_rate
 from fastwhisper.transcription.checkpoints import load_checkpoint
 
 from ..engines import sentences, transcripts, write_tiny_student
-from ..recordings import noise, tiny_processor
+from ..recordings import noise, save_checkpoint
 from ..tiny_models import tiny_whisper
 from ..transcription.openai_model import openai_model
 from ..whisper_assets import whisper_tokenizer
@@ -40,8 +40,7 @@ def tiny(tmp_path_factory):
     place = tmp_path_factory.mktemp("ggml")
     tokenizer = whisper_tokenizer()
     model = tiny_whisper(tokenizer, 30, 1, 2, d_model=64, ffn_dim=256, max_target_positions=448)
-    model.save_pretrained(place / "whisper")
-    tiny_processor(tokenizer, 30).save_pretrained(place / "whisper")
+    save_checkpoint(model, tokenizer, place / "whisper", 30)
     return model, place / "whisper", export(place / "whisper", "ggml", place / "ggml")
 
 
